@@ -1,0 +1,198 @@
+"""CudaOps: the operations of `NumpyOps` as CUDA kernels; finds, compiles and launches ``kernels/*.cu``.
+
+A kernel has the name and the arguments of its twin, followed by the sizes, which `CudaOps` reads off the arrays.
+Whatever would make a kernel touch foreign memory (a type, a shape, a stride) is refused here.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.resources.abc import Traversable
+
+    from gpudecon.backend.ops import Array
+
+Extent = tuple[int, int, int]
+
+# The same numbers as enum PixelType in kernels/common.cuh.
+PIXEL_CODES = {np.dtype(np.uint8): 0, np.dtype(np.uint16): 1, np.dtype(np.int16): 2, np.dtype(np.float32): 3}
+
+
+class Kernel(NamedTuple):
+    """Where a kernel is written, and its threads per block along x, y, z."""
+
+    file: str
+    block: Extent = (32, 4, 2)
+
+    def grid(self, extent: Extent) -> Extent:
+        """Blocks along x, y, z that cover ``extent`` = (z, y, x) threads."""
+        x, y, z = (-(-n // threads) for n, threads in zip(reversed(extent), self.block, strict=True))
+        return x, y, z
+
+
+ROW_THREADS = 256  # of poisson_divergence: one block sums one row
+KERNELS = {
+    "load_extended": Kernel("load_store.cu"),
+    "store_cropped": Kernel("load_store.cu"),
+    "multiply_otf": Kernel("spectrum.cu"),
+    "regularized_filter": Kernel("spectrum.cu"),
+    "rl_ratio": Kernel("richardson_lucy.cu"),
+    "rl_update": Kernel("richardson_lucy.cu"),
+    "rl_update_momentum": Kernel("richardson_lucy.cu"),
+    "poisson_divergence": Kernel("divergence.cu", block=(ROW_THREADS, 1, 1)),
+}
+
+
+def kernel_folder() -> Traversable:
+    """The folder of the .cu files: inside the wheel, or the checkout's own where the install is editable."""
+    packaged = files("gpudecon") / "kernels"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "kernels"
+
+
+def kernel_source(name: str) -> str:
+    """The text of one .cu file with ``common.cuh`` pasted in front, not included.
+
+    CuPy's disk cache knows a program by its text and its options, not by the files that it includes.
+    """
+    folder = kernel_folder()
+    parts = (f'#line 1 "{part}"\n{(folder / part).read_text(encoding="utf-8")}' for part in ("common.cuh", name))
+    return "\n".join(parts)
+
+
+class Launch(Protocol):
+    """Runs one kernel on at least ``extent`` = (z, y, x) threads; None among ``args`` is a null pointer."""
+
+    def __call__(self, kernel: str, extent: Extent, args: Sequence[object]) -> None: ...
+
+
+class RawModuleLauncher:
+    """Launches on CuPy's current device and stream; compiles each .cu file when it is first used."""
+
+    def __init__(self) -> None:
+        self._modules: dict[str, Any] = {}
+        self._functions: dict[str, Any] = {}
+
+    def __call__(self, kernel: str, extent: Extent, args: Sequence[object]) -> None:
+        entry = KERNELS[kernel]
+        if kernel not in self._functions:
+            self._functions[kernel] = self._module(entry.file).get_function(kernel)
+        # CuPy hands on None as an argument without a value, which is not the same as a null pointer.
+        pointers = tuple(np.uintp(0) if arg is None else arg for arg in args)
+        self._functions[kernel](entry.grid(extent), entry.block, pointers)
+
+    def _module(self, file: str) -> Any:
+        import cupy
+
+        if file not in self._modules:
+            self._modules[file] = cupy.RawModule(code=kernel_source(file), options=("-std=c++17",))
+        return self._modules[file]
+
+
+class CudaOps:
+    """The operations of `NumpyOps`, where each is defined, on the arrays of a device."""
+
+    def __init__(self, launch: Launch) -> None:
+        self._launch = launch
+
+    def load_extended(self, work: Array, image: Array) -> None:
+        self._launch("load_extended", work.shape, (work, image, *_domain(work), *_box(image, work)))
+
+    def multiply_otf(self, spectrum: Array, otf: Array, conjugate: bool) -> None:
+        sizes = _sizes(spectrum, np.complex64, spectrum.shape)
+        _sizes(otf, np.complex64, spectrum.shape)
+        self._launch("multiply_otf", spectrum.shape, (spectrum, otf, np.bool_(conjugate), *sizes))
+
+    def rl_ratio(self, work: Array, image: Array, background: float, floor: float) -> None:
+        scalars = np.float32(background), np.float32(floor)
+        self._launch("rl_ratio", work.shape, (work, image, *scalars, *_domain(work), *_box(image, work)))
+
+    def rl_update(self, estimate: Array, work: Array, weights: Array | None) -> None:
+        shape = estimate.shape
+        pitches = _pitch(work, shape), _pitch(weights, shape)
+        self._launch("rl_update", shape, (estimate, work, weights, *_domain(estimate), *pitches))
+
+    def rl_update_momentum(
+        self, estimate: Array, previous: Array, work: Array, weights: Array | None, momentum: float
+    ) -> None:
+        shape = estimate.shape
+        pitches = _pitch(previous, shape), _pitch(work, shape), _pitch(weights, shape)
+        arguments = estimate, previous, work, weights, np.float32(momentum)
+        self._launch("rl_update_momentum", shape, (*arguments, *_domain(estimate), *pitches))
+
+    def regularized_filter(
+        self,
+        spectrum: Array,
+        otf: Array,
+        laplacian_z: Array,
+        laplacian_y: Array,
+        laplacian_x: Array,
+        noise_to_signal: float,
+        gamma: float,
+        scale: float,
+    ) -> None:
+        nz, ny, nx = spectrum.shape
+        sizes = _sizes(spectrum, np.complex64, spectrum.shape)
+        _sizes(otf, np.complex64, spectrum.shape)
+        laplacian = laplacian_z, laplacian_y, laplacian_x
+        for part, shape in zip(laplacian, ((nz, 1), (ny,), (nx,)), strict=True):
+            _sizes(part, np.float32, shape)
+        scalars = np.float32(noise_to_signal), np.float32(gamma), np.float32(scale)
+        self._launch("regularized_filter", spectrum.shape, (spectrum, otf, *laplacian, *scalars, *sizes))
+
+    def poisson_divergence(self, rows: Array, work: Array, image: Array, background: float, floor: float) -> None:
+        nz, ny = image.shape[:2]
+        _sizes(rows, np.float64, (nz, ny))
+        _, domain_y, _, pitch = _domain(work)
+        _, *row_sizes = _box(image, work)
+        arguments = rows, work, image, np.float32(background), np.float32(floor), domain_y, pitch, *row_sizes
+        self._launch("poisson_divergence", (nz, ny, ROW_THREADS), arguments)
+
+    def store_cropped(self, out: Array, source: Array, scale: float, offset: float) -> None:
+        if out.dtype == np.int16:
+            raise TypeError("store_cropped writes uint8, uint16 or float32, not int16.")
+        _, domain_y, _, pitch = _domain(source)
+        arguments = out, source, np.float32(scale), np.float32(offset), domain_y, pitch, *_box(out, source)
+        self._launch("store_cropped", out.shape, arguments)
+
+
+def _pitch(array: Array | None, shape: tuple[int, ...]) -> np.int32:
+    """Floats from one row of a domain array to the next; 0 for no array."""
+    if array is None:
+        return np.int32(0)
+    plane, row, column = array.strides
+    if array.dtype != np.float32 or array.shape != shape or column != 4 or row % 4 or plane != row * shape[1]:
+        raise TypeError(
+            f"A domain array must be float32 {shape} with evenly spaced rows, "
+            f"not {array.dtype} {array.shape} with strides {array.strides}."
+        )
+    return np.int32(row // 4)
+
+
+def _domain(array: Array) -> tuple[np.int32, ...]:
+    """Sizes of a domain array along z, y and x, and its pitch."""
+    return *map(np.int32, array.shape), _pitch(array, array.shape)
+
+
+def _sizes(array: Array, dtype: Any, shape: tuple[int, ...]) -> tuple[np.int32, ...]:
+    """Sizes of a contiguous array, which must have this type and shape."""
+    if array.dtype != dtype or array.shape != shape or not array.flags.c_contiguous:
+        raise TypeError(
+            f"A contiguous {np.dtype(dtype)} array {shape} is needed, "
+            f"not {array.dtype} {array.shape} with strides {array.strides}."
+        )
+    return tuple(map(np.int32, shape))
+
+
+def _box(image: Array, domain: Array) -> tuple[np.int32, ...]:
+    """Sizes of an image along z, y and x, and the code of its pixel type; it must fit into the domain."""
+    if image.dtype not in PIXEL_CODES:
+        raise TypeError(f"Pixels must be {', '.join(map(str, PIXEL_CODES))}, not {image.dtype}.")
+    if any(n > length for n, length in zip(image.shape, domain.shape, strict=True)):
+        raise TypeError(f"An image of {image.shape} does not fit into a domain of {domain.shape}.")
+    return *_sizes(image, image.dtype, image.shape), np.int32(PIXEL_CODES[image.dtype])

@@ -1,0 +1,167 @@
+"""CupyBackend: one NVIDIA GPU through CuPy.  CuPy is not imported, and no driver touched, before it is asked for.
+
+Memory comes from one pool per backend with a limit.  Real FFTs run in place in padded rows with two explicit plans that
+share one work area: CuPy's own functions would copy the input of every inverse transform and keep an area per plan.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from gpudecon.backend.cuda import CudaOps, RawModuleLauncher
+from gpudecon.backend.fft_length import fastest_shape
+from gpudecon.backend.ops import Array
+from gpudecon.errors import DeviceError, DeviceMemoryError, InputError
+
+LARGEST_ELEMENTS = 2**31 - 1  # cuFFT's 32-bit plans
+
+
+def missing_for_cuda() -> str | None:
+    """What stands in the way of using a GPU, as the end of a sentence, or None."""
+    if importlib.util.find_spec("cupy") is None:
+        return "CuPy is not installed: pip install 'gpudecon[cuda12]' or 'gpudecon[cuda13]' as your driver allows"
+    try:
+        import cupy
+    except ImportError as error:
+        return f"CuPy cannot be imported ({error})"
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        return f"no NVIDIA driver answers that fits this CuPy ({error})"
+    if count == 0:
+        return "no NVIDIA GPU is visible (CUDA_VISIBLE_DEVICES hides those that there are, if any)"
+    return _missing_library()
+
+
+def _missing_library() -> str | None:
+    """CuPy loads these when they are first used; better to know now."""
+    try:
+        from cupy.cuda import cufft, nvrtc
+
+        cufft.getVersion()
+        nvrtc.getVersion()
+    except (ImportError, RuntimeError, OSError) as error:
+        return f"the CUDA libraries cuFFT and NVRTC cannot be loaded ({error}): install gpudecon[cuda12] or [cuda13]"
+    return None
+
+
+class CupyBackend:
+    """GPU number ``index`` with at most ``memory_limit`` bytes in its pool (default: what the card has)."""
+
+    def __init__(self, index: int = 0, *, memory_limit: int | None = None) -> None:
+        import cupy
+
+        count = cupy.cuda.runtime.getDeviceCount()
+        if index >= count:
+            raise DeviceError(f"cuda:{index} was asked for, but the last of {count} visible GPUs is cuda:{count - 1}.")
+        self.name = f"cuda:{index}"
+        self.xp = cupy
+        self.ops = CudaOps(RawModuleLauncher())
+        self._device = cupy.cuda.Device(index)
+        self._pool = cupy.cuda.MemoryPool()
+        if memory_limit is not None:
+            with self._device:
+                self._pool.set_limit(size=memory_limit)
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Work on this device and from this pool; too little memory is said in our words."""
+        with self._device, self.xp.cuda.using_allocator(self._pool.malloc):
+            try:
+                yield
+            except self.xp.cuda.memory.OutOfMemoryError as error:
+                free, total = self.memory()
+                raise DeviceMemoryError(
+                    f"{self.name} has {free / 2**30:.2f} of {total / 2**30:.2f} GiB free, which does not suffice "
+                    f"({error}); use a smaller image or PSF, or device 'cpu'."
+                ) from error
+
+    def plan(self, shape: tuple[int, int, int]) -> CupyFFT:
+        return CupyFFT(shape, self.ops, self._pool)
+
+    def padded_shape(self, least: tuple[int, ...]) -> tuple[int, ...]:
+        return fastest_shape(least, "cufft")
+
+    def upload(self, array: Any) -> Array:
+        return self.xp.ascontiguousarray(self.xp.asarray(array))
+
+    def download(self, array: Array) -> Any:
+        return self.xp.asnumpy(array)
+
+    def owns(self, array: Any) -> bool:
+        return isinstance(array, self.xp.ndarray) and array.device.id == self._device.id
+
+    def memory(self) -> tuple[int, int]:
+        with self._device:
+            free, total = self.xp.cuda.runtime.memGetInfo()
+        return int(free), int(total)
+
+    def describe(self) -> dict[str, Any]:
+        runtime = self.xp.cuda.runtime
+        properties = runtime.getDeviceProperties(self._device.id)
+        return {
+            "device": f"{self.name} ({properties['name'].decode()})",
+            "driver": _dotted(runtime.driverGetVersion()),
+            "fft": f"cuFFT {self.xp.cuda.cufft.getVersion()}",
+            "cupy": self.xp.__version__,
+        }
+
+
+class CupyFFT:
+    """`RealFFT` by cuFFT: transforms in place, or from one field into another, in padded rows."""
+
+    def __init__(self, shape: tuple[int, int, int], ops: CudaOps, pool: Any) -> None:
+        import cupy
+        from cupy.cuda import cufft
+
+        nz, ny, nx = shape
+        half = nx // 2 + 1
+        if nz * ny * 2 * half > LARGEST_ELEMENTS:
+            raise InputError(f"The padded shape {shape} has more than 2^31 elements, cuFFT's limit: use smaller tiles.")
+        self.shape = shape
+        self._ops = ops
+        self._cupy = cupy
+        lengths = [nz, ny, nx] if nz > 1 else [ny, nx]
+        real = [*lengths[:-1], 2 * half]
+        spectrum = [*lengths[:-1], half]
+        last = len(lengths) - 1
+        area: list[Any] = []
+
+        def shared(size: int) -> Any:
+            """Both plans run one after the other, so one area serves both."""
+            if not area or area[0].mem.size < size:
+                area[:] = [pool.malloc(size)]
+            return area[0]
+
+        with cupy.cuda.using_allocator(shared):
+            self._forward = cufft.PlanNd(lengths, real, 1, 0, spectrum, 1, 0, cufft.CUFFT_R2C, 1, "C", last, half)
+            self._inverse = cufft.PlanNd(lengths, spectrum, 1, 0, real, 1, 0, cufft.CUFFT_C2R, 1, "C", last, nx)
+
+    def empty(self) -> tuple[Array, Array]:
+        nz, ny, nx = self.shape
+        spectrum = self._cupy.empty((nz, ny, nx // 2 + 1), np.complex64)
+        return spectrum, spectrum.view(np.float32)[..., :nx]
+
+    def forward(self, source: Array, spectrum: Array) -> None:
+        self._forward.fft(source, spectrum, self._cupy.cuda.cufft.CUFFT_FORWARD)
+
+    def inverse(self, spectrum: Array, real: Array) -> None:
+        self._inverse.fft(spectrum, real, self._cupy.cuda.cufft.CUFFT_INVERSE)
+
+    def convolve(
+        self, source: Array, spectrum: Array, real: Array, otf: Array, *, conjugate: bool, filled: int, needed: int
+    ) -> None:
+        # cuFFT's 3-D plans cannot leave out planes: the statements about ``filled`` and ``needed`` are not used
+        self.forward(source, spectrum)
+        self._ops.multiply_otf(spectrum, otf, conjugate)
+        self.inverse(spectrum, real)
+
+
+def _dotted(version: int) -> str:
+    """12040 -> "12.4", CUDA's way to write versions."""
+    return f"{version // 1000}.{version % 1000 // 10}"

@@ -1,0 +1,181 @@
+"""NumpyOps: the definition of every CUDA kernel in a few lines of NumPy, and the CPU's implementation of it.
+
+``kernels/*.cu`` holds one kernel for each method here, with the same name and the same arguments (there followed by
+the sizes).  The first argument is always the one written.  Shapes and layout:
+
+* ``work``, ``estimate``, ``previous``, ``weights``: float32 on the domain (Z, Y, X), the padded box the FFT works on;
+  rows may lie further apart than X (``pitch``), because ``work`` shares its memory with its own half spectrum.
+* ``image``: on its own box (z, y, x), which is the corner at index 0 of the domain.
+* ``spectrum``, ``otf``: complex64 (Z, Y, X // 2 + 1), contiguous.  ``otf`` carries the factor 1 / (Z Y X) of the
+  unnormalised inverse FFT.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpudecon.backend.slabs import HasSlabs, by_slabs
+
+Array = Any  # a NumPy array on the CPU, a CuPy array on a GPU
+
+
+class Ops(Protocol):
+    """What a backend computes besides FFTs; `NumpyOps` is the definition."""
+
+    def load_extended(self, work: Array, image: Array) -> None: ...
+    def multiply_otf(self, spectrum: Array, otf: Array, conjugate: bool) -> None: ...
+    def rl_ratio(self, work: Array, image: Array, background: float, floor: float) -> None: ...
+    def rl_update(self, estimate: Array, work: Array, weights: Array | None) -> None: ...
+    def rl_update_momentum(
+        self, estimate: Array, previous: Array, work: Array, weights: Array | None, momentum: float
+    ) -> None: ...
+    def regularized_filter(
+        self,
+        spectrum: Array,
+        otf: Array,
+        laplacian_z: Array,
+        laplacian_y: Array,
+        laplacian_x: Array,
+        noise_to_signal: float,
+        gamma: float,
+        scale: float,
+    ) -> None: ...
+    def poisson_divergence(self, rows: Array, work: Array, image: Array, background: float, floor: float) -> None: ...
+    def store_cropped(self, out: Array, source: Array, scale: float, offset: float) -> None: ...
+
+
+def mirror_taper(position: NDArray[np.intp], n: int, length: int) -> tuple[Any, Any, Any]:
+    """Source indices and weight of the second one that continue ``n`` samples periodically over ``length``.
+
+    Inside, a sample is itself.  In the margin the mirror image of the upper end fades (raised cosine) into the mirror
+    image of the lower end, so that the periodic continuation has no jump: value = (1 - w) a[first] + w a[second].
+    """
+    margin = max(length - n, 1)
+    into = position - n
+    first, second = _mirrored(position, n), _mirrored(position - length, n)
+    weight = np.where(into < 0, 0.0, 0.5 - 0.5 * np.cos(np.pi * (into + 0.5) / margin)).astype(np.float32)
+    return first, np.where(into < 0, position, second), weight
+
+
+def _mirrored(position: NDArray[np.intp], n: int) -> NDArray[np.intp]:
+    """Index of the sample that stands at ``position`` when ``n`` samples and their mirror image alternate."""
+    phase = position % (2 * n)
+    return np.where(phase < n, phase, 2 * n - 1 - phase)
+
+
+class NumpyOps(HasSlabs):
+    """The CPU's operations; each body is the specification of the kernel of the same name."""
+
+    def load_extended(self, work: Array, image: Array) -> None:
+        """Work <- float32(image), continued into the margin by `mirror_taper` along every axis."""
+        (z0, z1, wz), (y0, y1, wy), (x0, x1, wx) = (
+            mirror_taper(np.arange(length), n, length) for n, length in zip(image.shape, work.shape, strict=True)
+        )
+
+        def planes(cut: slice) -> None:
+            for z in range(cut.start, cut.stop):
+                plane = image[z0[z]].astype(np.float32)
+                if wz[z]:
+                    plane += wz[z] * (image[z1[z]].astype(np.float32) - plane)
+                plane = plane[y0] + wy[:, None] * (plane[y1] - plane[y0])
+                work[z] = plane[:, x0] + wx * (plane[:, x1] - plane[:, x0])
+
+        self.slabs.run(work.shape[0], work[0].nbytes, planes)
+
+    @by_slabs
+    def multiply_otf(self, spectrum: Array, otf: Array, conjugate: bool) -> None:
+        """Spectrum <- spectrum * otf, or spectrum * conj(otf)."""
+        if conjugate:  # a conj(b) = conj(conj(a) b): no temporary array
+            np.conjugate(spectrum, out=spectrum)
+        spectrum *= otf
+        if conjugate:
+            np.conjugate(spectrum, out=spectrum)
+
+    @by_slabs
+    def rl_ratio(self, work: Array, image: Array, background: float, floor: float) -> None:
+        """Work <- image / max(work + background, floor) inside the image, 0 in the margin."""
+        nz, ny, nx = image.shape
+        inside = work[:nz, :ny, :nx]
+        inside += np.float32(background)
+        np.maximum(inside, np.float32(floor), out=inside)
+        np.divide(image, inside, out=inside)
+        work[nz:], work[:nz, ny:], work[:nz, :ny, nx:] = 0.0, 0.0, 0.0
+
+    @by_slabs
+    def rl_update(self, estimate: Array, work: Array, weights: Array | None) -> None:
+        """Estimate <- estimate * max(work, 0) * weights; the FFT's rounding must not turn zero negative."""
+        np.maximum(work, np.float32(0), out=work)
+        if weights is not None:
+            work *= weights
+        estimate *= work
+
+    @by_slabs
+    def rl_update_momentum(
+        self, estimate: Array, previous: Array, work: Array, weights: Array | None, momentum: float
+    ) -> None:
+        """New = estimate * max(work, 0) * weights; estimate <- max(new + momentum (new - previous), new / 2);
+        previous <- new.
+        """
+        np.maximum(work, np.float32(0), out=work)
+        if weights is not None:
+            work *= weights
+        work *= estimate
+        np.subtract(work, previous, out=estimate)
+        estimate *= np.float32(momentum)
+        estimate += work
+        np.multiply(work, np.float32(0.5), out=previous)
+        np.maximum(estimate, previous, out=estimate)
+        previous[...] = work
+
+    @by_slabs
+    def regularized_filter(
+        self,
+        spectrum: Array,
+        otf: Array,
+        laplacian_z: Array,
+        laplacian_y: Array,
+        laplacian_x: Array,
+        noise_to_signal: float,
+        gamma: float,
+        scale: float,
+    ) -> None:
+        """Spectrum <- conj(H) spectrum / (|H|^2 + noise_to_signal + gamma L^2) / scale with H = scale * otf and
+        L = laplacian_z[k] + laplacian_y[j] + laplacian_x[i]; 0 where the denominator is below the normal numbers,
+        where GPUs flush it to 0 and the quotient overflows.
+
+        ``laplacian_z`` has the shape (Z, 1); the other two are vectors.
+        """
+        transfer = otf * np.float32(scale)
+        laplacian = laplacian_z[:, :, None] + laplacian_y[:, None] + laplacian_x
+        denominator = transfer.real**2 + transfer.imag**2
+        denominator += np.float32(noise_to_signal) + np.float32(gamma) * laplacian * laplacian
+        usable = denominator >= np.finfo(np.float32).tiny
+        inverse = np.divide(np.float32(1 / scale), denominator, out=np.zeros_like(denominator), where=usable)
+        spectrum *= np.conj(transfer)
+        spectrum *= inverse
+
+    @by_slabs
+    def poisson_divergence(self, rows: Array, work: Array, image: Array, background: float, floor: float) -> None:
+        """rows[z, y] <- sum over x of m - g + g log(g / m) with m = max(work + background, floor), g = image.
+
+        Csiszar's I-divergence (Ann. Stat. 19, 1991): the Poisson log-likelihood up to a constant and the sign.
+        ``rows`` is float64 (z, y).
+        """
+        nz, ny, nx = image.shape
+        model = np.maximum(work[:nz, :ny, :nx] + np.float32(background), np.float32(floor))
+        ratio = np.maximum(image / model, np.float32(1e-37))  # a normal number, also on a GPU: 0 log 0 = 0
+        rows[...] = (model - image + image * np.log(ratio)).sum(axis=2, dtype=np.float64)
+
+    @by_slabs
+    def store_cropped(self, out: Array, source: Array, scale: float, offset: float) -> None:
+        """Out <- (source - offset) * scale on the box of ``out``; integers are rounded half to even and clipped."""
+        nz, ny, nx = out.shape
+        inside = source[:nz, :ny, :nx]
+        if offset != 0.0 or scale != 1.0:
+            inside = (inside - np.float32(offset)) * np.float32(scale)
+        if out.dtype.kind == "u":
+            inside = np.clip(np.rint(inside), 0, np.iinfo(out.dtype).max)
+        out[...] = inside

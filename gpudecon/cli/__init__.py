@@ -1,0 +1,54 @@
+"""The command line: one file per verb.  Errors are one sentence on stderr and an exit status."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import NoReturn
+
+from gpudecon._version import __version__
+from gpudecon.errors import GpudeconError
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One sentence instead of the whole usage."""
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status: 0, 1 failed, 2 bad input, 130 interrupted."""
+    from gpudecon.cli import demo, doctor, run
+
+    parser = _Parser(
+        prog="gpudecon", description="Restore 3-D fluorescence microscopy: quantitative deconvolution on GPU and CPU."
+    )
+    parser.add_argument("--version", action="version", version=f"gpudecon {__version__}")
+    verbs = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+    for verb in (run, demo, doctor):
+        verb.add_parser(verbs)
+    args = parser.parse_args(argv)
+    warnings.showwarning = _show_warning
+    try:
+        status: int = args.act(args)
+    except GpudeconError as error:
+        print(f"gpudecon: error: {error}", file=sys.stderr)
+        return error.exit_status
+    except MemoryError as error:
+        print(f"gpudecon: error: out of memory ({error}); use a smaller image or PSF.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("gpudecon: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has gone; there is nobody to tell
+        return 1
+    return status
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    from tqdm import tqdm
+
+    tqdm.write(f"gpudecon: warning: {message}", file=sys.stderr)

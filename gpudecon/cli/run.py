@@ -1,0 +1,209 @@
+"""gpudecon run: restore an image file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from gpudecon.cli.method_options import add_method_options, method_options
+from gpudecon.errors import InputError
+from gpudecon.forward import EDGES
+from gpudecon.image import Image, checked_voxel_um
+from gpudecon.methods import METHODS
+from gpudecon.optics import Optics
+from gpudecon.psf.psf import PSF
+
+
+def add_parser(verbs: Any) -> None:
+    """Describe the verb and its options."""
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        "run",
+        help="restore an image file",
+        description="Restore every channel and time point of a TIFF, OME-TIFF, ImageJ TIFF or OME-Zarr image with a "
+        "measured PSF (--psf) or one computed from the optics (--na, --emission-nm, --immersion-index).",
+    )
+    parser.set_defaults(act=act)
+    parser.add_argument("input", metavar="INPUT", help="image file or OME-Zarr folder")
+    parser.add_argument("-o", "--output", required=True, metavar="OUTPUT", help=".ome.zarr, .zarr, .ome.tif or .tif")
+    parser.add_argument("--axes", help="order of the input's axes, such as tczyx, where the file does not say")
+    parser.add_argument("--voxel-um", type=float, nargs="+", metavar="Z Y X", help="voxel size of the image in um")
+    parser.add_argument("--channels", metavar="LIST", help="channels to restore, such as 0,2 (default: all)")
+    parser.add_argument("--timepoints", metavar="A:B:S", help="time points, as a slice or a number (default: all)")
+
+    psf = parser.add_argument_group("point spread function")
+    psf.add_argument("--psf", nargs="+", metavar="FILE", help="measured PSF: one for all channels or one for each")
+    psf.add_argument(
+        "--psf-voxel-um", type=float, nargs="+", metavar="Z Y X", help="its voxel size, if not in the file"
+    )
+    psf.add_argument("--na", type=float, help="numerical aperture")
+    psf.add_argument("--emission-nm", type=float, nargs="+", metavar="NM", help="one for each restored channel")
+    psf.add_argument("--immersion-index", type=float, metavar="N", help="1.0 air, 1.33 water, 1.47 glycerol, 1.515 oil")
+    psf.add_argument("--sample-index", type=float, metavar="N", help="refractive index of the specimen")
+
+    what = parser.add_argument_group("restoration")
+    what.add_argument("--method", default="rl", choices=list(METHODS), help="default rl")
+    what.add_argument("--background", default="auto", metavar="auto|NUMBER", help="the camera's level without light")
+    what.add_argument("--edges", default="extend", choices=EDGES, help="default extend")
+    add_method_options(parser)
+
+    how = parser.add_argument_group("device and output")
+    how.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    how.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores this process may use)")
+    how.add_argument("--dtype", default="float32", choices=("float32", "uint16"), help="uint16: one recorded scale")
+    how.add_argument("--ngff", default="0.5", choices=("0.4", "0.5"), help="version of OME-Zarr to write")
+    how.add_argument("--overwrite", action="store_true", help="replace an existing output")
+
+
+def act(args: argparse.Namespace) -> int:
+    """Carry out the verb."""
+    from gpudecon.cli.progress import Progress
+    from gpudecon.engine.restore import Job, restore
+    from gpudecon.io import check_output, read
+    from gpudecon.methods import make_method
+
+    start = time.perf_counter()
+    method = make_method(args.method, method_options(args))
+    background = _background(args.background)
+    check_output(args.output, overwrite=args.overwrite)
+    image = _with_voxel_size(read(args.input, axes=args.axes), args)
+    channels = _channels(args.channels, image)
+    timepoints = _timepoints(args.timepoints, image)
+    job = Job(
+        image=image,
+        source=Path(args.input).name,
+        psfs=_psfs(args, image, channels),
+        method=method,
+        background=background,
+        edges=args.edges,
+        device=args.device,
+        threads=args.threads,
+        channels=channels,
+        timepoints=timepoints,
+        dtype=args.dtype,
+    )
+    with Progress(job.iterations) as progress:
+        record = restore(job, args.output, overwrite=args.overwrite, ngff=args.ngff, progress=progress)
+    print(
+        f"gpudecon: {args.output} written: {method.name}, {record['device']['device']}, "
+        f"{time.perf_counter() - start:.1f} s",
+        file=sys.stderr,
+    )
+    return 0
+
+
+def _background(text: str) -> Any:
+    if text == "auto":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"--background is {text!r}; give a number in the image's units, or auto.") from None
+
+
+def _with_voxel_size(image: Image, args: argparse.Namespace) -> Image:
+    if args.voxel_um is not None:
+        sizes = checked_voxel_um(args.voxel_um, len(image.spatial_axes), "--voxel-um")
+        return replace(image, voxel_um=sizes)
+    if image.voxel_um is None:
+        wanted = "Z Y X" if len(image.spatial_axes) == 3 else "Y X"
+        raise InputError(f"{args.input} does not say its voxel size; give --voxel-um {wanted} in micrometres.")
+    return image
+
+
+def _channels(text: str | None, image: Image) -> tuple[int, ...]:
+    count = image.sizes["c"]
+    if text is None:
+        return tuple(range(count))
+    try:
+        chosen = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        chosen = ()
+    if not chosen or not all(0 <= c < count for c in chosen) or len(set(chosen)) < len(chosen):
+        raise InputError(f"--channels is {text!r}; give different numbers from 0 to {count - 1}, separated by commas.")
+    return chosen
+
+
+def _timepoints(text: str | None, image: Image) -> tuple[int, ...]:
+    count = image.sizes["t"]
+    if text is None:
+        return tuple(range(count))
+    try:
+        parts = [int(part) if part else None for part in text.split(":")]
+        whole = range(count)
+        chosen = tuple(whole[slice(*parts)]) if len(parts) > 1 else (whole[parts[0] or 0],)
+    except (ValueError, IndexError, TypeError):
+        chosen = ()
+    if not chosen:
+        raise InputError(f"--timepoints is {text!r}; give a slice A:B:S or a number within the {count} there are.")
+    return chosen
+
+
+def _psfs(args: argparse.Namespace, image: Image, channels: tuple[int, ...]) -> tuple[PSF, ...]:
+    optics_given = [name for name in ("na", "immersion_index", "sample_index") if getattr(args, name) is not None]
+    if args.psf and optics_given:
+        flags = ", ".join("--" + name.replace("_", "-") for name in optics_given)
+        raise InputError(f"--psf and {flags} were given; a PSF is either measured or computed, so give one of the two.")
+    if args.psf:
+        return _measured(args, image)
+    if args.psf_voxel_um is not None:
+        raise InputError("--psf-voxel-um was given without --psf.")
+    return _theoretical(args, image, channels)
+
+
+def _measured(args: argparse.Namespace, image: Image) -> tuple[PSF, ...]:
+    from gpudecon.io.psf_file import read_psf
+
+    psfs = []
+    for path in args.psf:
+        psf = read_psf(path)
+        if psf.array.ndim != len(image.spatial_axes):
+            raise InputError(
+                f"{path} is a PSF of {psf.array.ndim} dimensions, shape {psf.shape}, but the image's stacks have "
+                f"{len(image.spatial_axes)}, shape {image.spatial_shape}; give a PSF of the same dimensions."
+            )
+        if args.psf_voxel_um is not None:
+            psf = PSF(psf.array, checked_voxel_um(args.psf_voxel_um, psf.array.ndim, "--psf-voxel-um"))
+        if psf.voxel_um is None:
+            raise InputError(
+                f"{path} does not say its voxel size; give --psf-voxel-um (that of the image, if it was taken alike)."
+            )
+        psfs.append(psf)
+    return tuple(psfs)
+
+
+def _theoretical(args: argparse.Namespace, image: Image, channels: tuple[int, ...]) -> tuple[PSF, ...]:
+    from gpudecon.psf.theory import gaussian_sigma_um, theoretical_psf
+
+    emission = args.emission_nm
+    if emission is None and image.channels and all(image.channels[c].emission_nm for c in channels):
+        emission = [image.channels[c].emission_nm for c in channels]
+    missing = [
+        flag
+        for flag, value in (("--na", args.na), ("--emission-nm", emission), ("--immersion-index", args.immersion_index))
+        if value is None
+    ]
+    if missing:
+        raise InputError(
+            f"A PSF is needed: give --psf FILE, or the optics, of which {', '.join(missing)} "
+            f"{'is' if len(missing) == 1 else 'are'} missing."
+        )
+    if len(emission) not in (1, len(channels)):
+        raise InputError(f"--emission-nm has {len(emission)} values for {len(channels)} channels; give one for each.")
+    psfs = []
+    assert image.voxel_um is not None  # asked for before
+    for wavelength in emission:
+        optics = Optics(
+            na=args.na,
+            emission_nm=wavelength,
+            immersion_index=args.immersion_index,
+            sample_index=args.sample_index,
+        )
+        lateral, axial = gaussian_sigma_um(optics)
+        sigmas = (axial, lateral, lateral)[-len(image.spatial_axes) :]
+        shape = tuple(2 * int(4 * s / v + 1) + 1 for s, v in zip(sigmas, image.voxel_um, strict=True))
+        psfs.append(theoretical_psf(optics, shape, image.voxel_um))
+    return tuple(psfs)

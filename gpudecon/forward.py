@@ -1,0 +1,116 @@
+"""ForwardModel: how the microscope turns an object into an image, H, and the adjoint H^T, by real FFTs.
+
+The PSF has its centre at index n // 2 of every axis.  The object lives on a *domain* that may be larger than the image;
+the image is the corner of the domain at index 0, and the margin behind it stands, by periodicity, for both sides.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpudecon.backend import Array, Backend
+from gpudecon.errors import InputError
+
+Edges = Literal["extend", "reflect", "periodic"]
+EDGES: tuple[str, ...] = get_args(Edges)
+
+# Object voxels outside the image that send less than this fraction of their light into it cannot be estimated: dividing
+# by so small a sensitivity only amplifies noise (Bertero & Boccacci, A&A 437, 2005, section 3).
+LEAST_SENSITIVITY = 0.01
+
+
+class ForwardModel:
+    """Blur with a PSF on an image of a given shape, edges included.
+
+    * ``edges="extend"``: the domain exceeds the image by the PSF on every side, so that light from objects outside the
+      frame is explained; the data are the image alone (Bertero & Boccacci 2005).
+    * ``edges="reflect"``: the data are the image continued into a margin of the PSF's size by its mirror image.
+    * ``edges="periodic"``: the domain is the image; opposite faces touch.
+
+    Attributes: ``domain`` (Z, Y, X); ``image_shape`` (z, y, x); ``work``, the real scratch field that `blur` and
+    `adjoint` leave their result in, free for anybody between calls; ``otf``, complex64, divided by the number of voxels
+    of the domain; ``weights``, 1 / H^T 1 on the domain (0 where H^T 1 is below 1 %), or None where H^T 1 is 1
+    everywhere.
+    """
+
+    def __init__(
+        self, backend: Backend, image_shape: tuple[int, int, int], psf: NDArray[np.float32], edges: Edges = "extend"
+    ) -> None:
+        if edges not in EDGES:
+            raise InputError(f"Unknown edges {edges!r}; use one of {', '.join(EDGES)}.")
+        self.backend = backend
+        self.edges: Edges = edges
+        self.image_shape = image_shape
+        least = tuple(n + p - 1 for n, p in zip(image_shape, psf.shape, strict=True))
+        domain = image_shape if edges == "periodic" else backend.padded_shape(least)
+        self.domain: tuple[int, int, int] = (domain[0], domain[1], domain[2])
+        self.fft = backend.plan(self.domain)
+        self.spectrum, self.work = self.fft.empty()
+        self.otf = self._transfer_function(psf)
+        # "reflect" has data everywhere on its domain, "extend" only in the corner that is the image
+        self.data_shape = image_shape if edges == "extend" else self.domain
+        self.weights = self._inverse_sensitivity() if edges == "extend" else None
+
+    @property
+    def size(self) -> int:
+        """Number of voxels of the domain."""
+        return int(np.prod(self.domain))
+
+    def empty(self) -> Array:
+        """A new real array on the domain, uninitialised, in the layout that `blur` and the operations take."""
+        return self.fft.empty()[1]
+
+    def blur(self, estimate: Array) -> Array:
+        """``work`` <- H estimate; valid on the image (``data_shape``), undefined behind it."""
+        return self._convolve(estimate, conjugate=False, filled=self.domain[0], needed=self.data_shape[0])
+
+    def adjoint(self) -> Array:
+        """``work`` <- H^T work, where ``work`` is zero outside the data."""
+        return self._convolve(self.work, conjugate=True, filled=self.data_shape[0], needed=self.domain[0])
+
+    def load(self, image: Array) -> Array:
+        """The data as float32 on ``data_shape``: the image itself, or continued into the margin."""
+        if self.data_shape == self.image_shape and image.dtype == np.float32:
+            return image
+        data = self.backend.xp.empty(self.data_shape, np.float32)
+        self.backend.ops.load_extended(data, image)
+        return data
+
+    def crop(self, estimate: Array) -> Array:
+        """The part of a domain array that is the image; a view."""
+        nz, ny, nx = self.image_shape
+        return estimate[:nz, :ny, :nx]
+
+    def _convolve(self, source: Array, *, conjugate: bool, filled: int, needed: int) -> Array:
+        self.fft.convolve(source, self.spectrum, self.work, self.otf, conjugate=conjugate, filled=filled, needed=needed)
+        return self.work
+
+    def _transfer_function(self, psf: NDArray[np.float32]) -> Array:
+        self.work[...] = self.backend.upload(wrapped(psf, self.domain) / np.float32(self.size))
+        self.fft.forward(self.work, self.spectrum)
+        return self.spectrum.copy()
+
+    def _inverse_sensitivity(self) -> Array:
+        xp = self.backend.xp
+        self.work[...] = 0
+        self.crop(self.work)[...] = 1
+        self.adjoint()
+        weights = self.empty()
+        weights[...] = self.work
+        reliable = weights > LEAST_SENSITIVITY
+        weights[...] = xp.where(reliable, 1 / xp.maximum(weights, LEAST_SENSITIVITY), 0)
+        return weights
+
+
+def wrapped(psf: NDArray[Any], domain: tuple[int, ...]) -> NDArray[np.float32]:
+    """The PSF on the domain with its centre (n // 2) at index 0; a PSF longer than the domain is wrapped around."""
+    placed = psf
+    for axis, length in enumerate(domain):
+        n = placed.shape[axis]
+        folded = np.zeros((*placed.shape[:axis], length, *placed.shape[axis + 1 :]), np.float32)
+        np.add.at(folded, (*(slice(None),) * axis, (np.arange(n) - n // 2) % length), placed)
+        placed = folded
+    return placed.astype(np.float32, copy=False)

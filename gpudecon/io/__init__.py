@@ -1,0 +1,126 @@
+"""Files in and out: `read` takes what a microscope wrote, `open_sink` and `write` choose the format by the path."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gpudecon.errors import InputError
+from gpudecon.io.metadata import check_describable
+from gpudecon.io.ome_xml import PIXEL_TYPES
+from gpudecon.io.ome_zarr import NGFF_VERSIONS, ZarrSink, read_zarr
+from gpudecon.io.staging import Sink as Sink
+from gpudecon.io.staging import Staging
+from gpudecon.io.staging import check_output as check_output
+from gpudecon.io.tiff import TiffSink, read_tiff
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+    from numpy.typing import DTypeLike, NDArray
+
+    from gpudecon.image import Image, Region
+
+
+def read(path: str | os.PathLike[str], axes: str | None = None) -> Image:
+    """The image in a file, its pixels read lazily: OME-Zarr, OME-TIFF, ImageJ, LSM, STK and plain TIFF.
+
+    Parameters
+    ----------
+    path
+        A TIFF file or an OME-Zarr folder.  Of several images the first is taken, with a warning.
+    axes
+        The letters of "tczyx" in the order of the file's dimensions, where the file does not say or is wrong; with or
+        without the dimensions of length 1.  Unasked, the one unknown axis of a plain file of three dimensions is z.
+
+    Returns
+    -------
+    Image
+        Axes in the order "tczyx".  ``data`` reads the regions that it is indexed with; ``np.asarray(image.data)``
+        reads all.  ``voxel_um`` (um) and ``channels`` (nm) are as far as the file knows them.
+    """
+    file = Path(path)
+    if not file.exists():
+        raise InputError(f"{file} does not exist; check the path.")
+    image = read_zarr(file, axes) if file.is_dir() else read_tiff(file, axes)
+    return image if image.name else replace(image, name=re.sub(r"(\.ome)?\.[^.]+$", "", file.name))
+
+
+def open_sink(
+    path: str | os.PathLike[str], image: Image, *, dtype: DTypeLike, overwrite: bool = False, ngff: str = "0.5"
+) -> Sink:
+    """Open an output for writing region by region; it appears under its name only when it is finalized.
+
+    Parameters
+    ----------
+    path
+        ``.ome.zarr`` or ``.zarr`` for OME-Zarr, ``.ome.tif``, ``.tif`` (or ``tiff``) for OME-TIFF.
+    image
+        Describes the output; its pixels are not read, so ``data`` may be a `gpudecon.image.Blank`.
+    dtype
+        Type of the pixels in the file.
+    overwrite
+        Replace an existing output; it stays untouched until the new one is finalized.
+    ngff
+        Version of OME-Zarr: "0.5", or "0.4" for older readers.
+    """
+    target, kind = Path(path), np.dtype(dtype).newbyteorder("=")
+    output_format = check_output(target, overwrite)
+    if kind.name not in PIXEL_TYPES:
+        raise InputError(f"Pixels of type {kind} cannot be written; use one of {', '.join(PIXEL_TYPES)}.")
+    if ngff not in NGFF_VERSIONS:
+        raise InputError(f"The version of OME-Zarr is given as {ngff!r}; use one of {', '.join(NGFF_VERSIONS)}.")
+    check_describable(image)
+    try:
+        staging = Staging(target, overwrite)
+    except OSError as error:
+        raise InputError(f"The output {target} cannot be written: {error.strerror}.") from error
+    try:
+        return TiffSink(staging, image, kind) if output_format == "OME-TIFF" else ZarrSink(staging, image, kind, ngff)
+    except BaseException as error:
+        staging.discard()
+        if isinstance(error, OSError):
+            raise InputError(f"The output {target} cannot be written: {error.strerror}.") from error
+        raise
+
+
+def write(
+    path: str | os.PathLike[str],
+    image: Image,
+    *,
+    dtype: DTypeLike | None = None,
+    overwrite: bool = False,
+    ngff: str = "0.5",
+    provenance: dict[str, Any] | None = None,
+) -> None:
+    """Write a whole image, one stack (z, y, x) at a time; the arguments are those of `open_sink`.
+
+    ``dtype`` None keeps the type of the pixels; values that do not fit into an integer type are refused.
+    ``provenance`` None keeps what the image came with.
+    """
+    kind = image.dtype if dtype is None else np.dtype(dtype)
+    with open_sink(path, image, dtype=kind, overwrite=overwrite, ngff=ngff) as sink:
+        for region in _stacks(image):
+            sink.write(region, _converted(np.asarray(image.data[region]), kind))
+        sink.finalize(image.provenance if provenance is None else provenance)
+
+
+def _stacks(image: Image) -> Iterator[Region]:
+    """Regions that hold one time point and channel each."""
+    leading = tuple(n for a, n in zip(image.axes, image.shape, strict=True) if a in "tc")
+    for index in np.ndindex(leading):
+        yield tuple(slice(i, i + 1) for i in index) + (slice(None),) * len(image.spatial_axes)
+
+
+def _converted(block: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    if dtype.kind in "iu" and not np.can_cast(block.dtype, dtype, "safe"):
+        block = np.rint(block)
+        low, high, limits = block.min(), block.max(), np.iinfo(dtype)
+        if not (low >= limits.min and high <= limits.max):  # also where NaN made both of them NaN
+            raise InputError(f"Values from {low} to {high} do not fit into {dtype}; scale them or write float32.")
+    return block.astype(dtype, copy=False)

@@ -1,0 +1,202 @@
+"""OME-Zarr 0.4 (Zarr 2) and 0.5 (Zarr 3), in and out."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gpudecon.errors import GpudeconWarning, InputError
+from gpudecon.image import AXES, Channel, Image, Region
+from gpudecon.io.metadata import Metadata, color, length, printable, restored_channels, seconds
+from gpudecon.io.pixels import FilePixels, canonical_axes, check_sample_type
+from gpudecon.io.staging import StagedSink, Staging
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import zarr
+    from numpy.typing import NDArray
+
+NGFF_VERSIONS = ("0.4", "0.5")
+CHUNKS = {"t": 1, "c": 1, "z": 32, "y": 256, "x": 256}
+BLOCK = "gpudecon"
+
+
+def read_zarr(path: Path, axes: str | None = None) -> Image:
+    """The image in an OME-Zarr folder at full resolution, read lazily; of several (bioformats2raw), the first.
+
+    ``axes`` replaces what the file says about its axes.
+    """
+    import zarr
+
+    try:
+        group = zarr.open_group(path, mode="r")
+    except Exception as error:  # stores and metadata make zarr raise all kinds
+        raise InputError(
+            f"{path} is a folder but no OME-Zarr image ({type(error).__name__}); give the path of an image group."
+        ) from error
+    try:
+        return _image(_image_group(group, path), path, axes)
+    except InputError:
+        raise
+    except Exception as error:  # whatever malformed metadata lead to
+        raise InputError(
+            f"The metadata in {path} are not those of OME-Zarr {' or '.join(NGFF_VERSIONS)} "
+            f"({type(error).__name__}: {error}); write the image again."
+        ) from error
+
+
+def _ome(group: zarr.Group) -> dict[str, Any]:
+    """What OME-Zarr says about a group: 0.5 keeps it under "ome", 0.4 beside other attributes."""
+    attributes: dict[str, Any] = group.attrs.asdict()
+    ome: dict[str, Any] = attributes.get("ome", attributes)
+    return ome
+
+
+def _image_group(group: zarr.Group, path: Path) -> zarr.Group:
+    """``group`` or, in the layout of bioformats2raw, its first series."""
+    import zarr
+
+    ome = _ome(group)
+    if "multiscales" in ome:
+        return group
+    for kind, example in (("plate", "A/1/0"), ("well", "0")):
+        if kind in ome:
+            raise InputError(f"{path} is the {kind} of a screen; give the path of one field, such as {path}/{example}.")
+    series = [name for name in group.group_keys() if name.isdecimal()]
+    first = group.get("0")
+    if not isinstance(first, zarr.Group) or "multiscales" not in _ome(first):
+        raise InputError(f"{path} is a Zarr group but no OME-Zarr image; give the path of an image group.")
+    if len(series) > 1:
+        warnings.warn(
+            f"{path} holds {len(series)} images; the first is used, the other {len(series) - 1} are left.",
+            GpudeconWarning,
+            stacklevel=4,
+        )
+    return first
+
+
+def _image(group: zarr.Group, path: Path, axes: str | None) -> Image:
+    ome = _ome(group)
+    multiscale = ome["multiscales"][0]
+    level = multiscale["datasets"][0]
+    source: Any = group[level["path"]]
+    check_sample_type(np.dtype(source.dtype), path)
+    units = [axis.get("unit") for axis in multiscale["axes"]]
+    scale = [
+        math.prod(factors)
+        for factors in zip(*(_scale(part, len(source.shape)) for part in (level, multiscale)), strict=True)
+    ]
+    letters, dims = canonical_axes(
+        "".join(map(_letter, multiscale["axes"])), source.shape, given=axes, kept=AXES, path=path
+    )
+    dim = dict(zip(letters, dims, strict=True))
+    block = group.attrs.asdict().get(BLOCK)
+    block = block if isinstance(block, dict) else {}
+    described = (restored_channels(block), _omero_channels(ome))
+    count = source.shape[dim["c"]] if "c" in dim else 1
+    return Metadata(
+        name=multiscale.get("name") or "",
+        size_um={a: length(scale[d], units[d]) for a, d in dim.items()},
+        channels=next((channels for channels in described if len(channels) == count), ()),
+        time_step_s=seconds(scale[dim["t"]], units[dim["t"]]) if "t" in dim else None,
+        block=block,
+    ).image(FilePixels(source, dims, path), letters)
+
+
+def _letter(axis: dict[str, Any]) -> str:
+    """The letter of an axis, "?" for one that is none of "tczyx"."""
+    letter = {"time": "t", "channel": "c"}.get(axis.get("type", ""), axis["name"].lower())
+    return letter if len(letter) == 1 else "?"
+
+
+def _scale(described: dict[str, Any], ndim: int) -> list[float]:
+    transforms = described.get("coordinateTransformations") or ()
+    return next((t["scale"] for t in transforms if t["type"] == "scale"), [1.0] * ndim)
+
+
+def _omero_channels(ome: dict[str, Any]) -> tuple[Channel, ...]:
+    entries = (ome.get("omero") or {}).get("channels") or ()
+    return tuple(Channel(str(entry.get("label") or ""), color=color(entry.get("color"))) for entry in entries)
+
+
+class ZarrSink(StagedSink):
+    """One resolution level of OME-Zarr, compressed; every chunk that is written exists, be it all zeros."""
+
+    def __init__(self, staging: Staging, image: Image, dtype: np.dtype[Any], ngff: str) -> None:
+        import zarr
+        from zarr.codecs import BloscCodec
+
+        super().__init__(staging, image, dtype)
+        self._ngff = ngff
+        self._low = np.full(image.sizes["c"], np.inf)
+        self._high = np.full(image.sizes["c"], -np.inf)
+        self._attributes({})  # metadata that cannot be written must show before the work, not after it
+        self._group = zarr.create_group(staging.path, zarr_format=2 if ngff == "0.4" else 3)
+        layout: dict[str, Any]
+        if ngff == "0.4":
+            layout = {
+                "chunk_key_encoding": {"name": "v2", "separator": "/"},
+                "compressors": {"id": "blosc", "cname": "zstd", "clevel": 3, "shuffle": 1},
+            }
+        else:
+            layout = {
+                "dimension_names": tuple(image.axes),
+                "compressors": BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),
+            }
+        self._array = self._group.create_array(
+            "0",
+            shape=image.shape,
+            dtype=dtype,
+            chunks=tuple(min(CHUNKS[a], n) for a, n in zip(image.axes, image.shape, strict=True)),
+            fill_value=0,
+            config={"write_empty_chunks": True},
+            **layout,
+        )
+
+    def _store(self, region: Region, block: NDArray[Any]) -> None:
+        self._array[region] = block
+        if self._image.channels and block.size:
+            self._widen_windows(region, block)
+
+    def _widen_windows(self, region: Region, block: NDArray[Any]) -> None:
+        c = self._image.axes.find("c")
+        by_channel, span = (block[np.newaxis], slice(None)) if c < 0 else (np.moveaxis(block, c, 0), region[c])
+        others = tuple(range(1, by_channel.ndim))
+        self._low[span] = np.fmin(self._low[span], np.fmin.reduce(by_channel, axis=others))
+        self._high[span] = np.fmax(self._high[span], np.fmax.reduce(by_channel, axis=others))
+
+    def _complete(self, block: dict[str, Any]) -> None:
+        self._group.attrs.update(self._attributes(block))
+
+    def _attributes(self, block: dict[str, Any]) -> dict[str, Any]:
+        """Attributes of the group, through the models of yaozarrs and so valid by construction."""
+        from yaozarrs import DimSpec, v04, v05
+
+        image = self._image
+        model: Any = v04 if self._ngff == "0.4" else v05
+        known = dict(zip(image.spatial_axes, image.voxel_um or (), strict=image.voxel_um is not None))
+        measures = {a: (um, "micrometer") for a, um in known.items()}
+        if image.time_step_s is not None:
+            measures["t"] = (image.time_step_s, "second")
+        dims = []
+        for axis in image.axes:
+            scale, unit = measures.get(axis, (1.0, None))
+            dims.append(DimSpec(name=axis, scale=scale, unit=unit))
+        multiscale = model.Multiscale.from_dims(dims, name=printable(image.name))
+        channels = [self._omero_channel(model, c, channel) for c, channel in enumerate(image.channels)]
+        omero = model.Omero(channels=channels) if channels else None
+        ome = model.Image(multiscales=[multiscale], omero=omero).model_dump(mode="json", exclude_none=True)
+        return (ome if self._ngff == "0.4" else {"ome": ome}) | {BLOCK: block}
+
+    def _omero_channel(self, model: Any, c: int, channel: Channel) -> Any:
+        low, high = float(self._low[c]), float(self._high[c])
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            low, high = 0.0, 1.0
+        window = model.OmeroWindow(start=low, min=low, end=high, max=high)
+        return model.OmeroChannel(
+            label=printable(channel.name), color=color(channel.color) or "FFFFFF", window=window, active=True
+        )

@@ -1,0 +1,191 @@
+"""TIFF: OME-TIFF, ImageJ, LSM, STK and plain files in, OME-TIFF out."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import warnings
+import weakref
+from contextlib import ExitStack, contextmanager
+from operator import add
+from typing import TYPE_CHECKING, Any
+from xml.etree.ElementTree import ParseError
+
+from gpudecon.errors import GpudeconWarning, InputError
+from gpudecon.image import AXES, Channel, Image, Region
+from gpudecon.io import ome_xml
+from gpudecon.io.metadata import Metadata, length, seconds
+from gpudecon.io.pixels import FilePixels, canonical_axes, check_sample_type
+from gpudecon.io.staging import StagedSink, Staging
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from tifffile import TiffFile, TiffPageSeries
+
+
+def read_tiff(path: Path, axes: str | None = None) -> Image:
+    """The first series of a TIFF file at full resolution, read lazily.
+
+    ``axes`` replaces what the file says about its axes.  The file stays open as long as the image's pixels live.
+    """
+    from tifffile import TiffFile
+
+    with _log_withheld(), ExitStack() as cleanup:
+        try:
+            tif = cleanup.enter_context(TiffFile(path))
+            image = _first_image(tif, path, axes)
+        except InputError:
+            raise
+        except Exception as error:  # damaged files make tifffile raise all kinds
+            raise InputError(
+                f"{path} cannot be read as an image ({error}); gpudecon reads OME-Zarr and TIFF (OME, ImageJ, LSM, "
+                "plain): get a fresh copy of the file or export it to OME-TIFF."
+            ) from error
+        weakref.finalize(image.data, cleanup.pop_all().close)
+    if len(tif.series) > 1:
+        warnings.warn(
+            f"{path} holds {len(tif.series)} images; the first is used, the other {len(tif.series) - 1} are left.",
+            GpudeconWarning,
+            stacklevel=3,
+        )
+    return image
+
+
+@contextmanager
+def _log_withheld() -> Iterator[None]:
+    """Hold back what tifffile logs, and drop it on an error, which says it in one sentence."""
+    logger = logging.getLogger("tifffile")
+    held: list[logging.LogRecord] = []
+
+    def hold(record: logging.LogRecord) -> bool:
+        held.append(record)
+        return False
+
+    logger.addFilter(hold)
+    try:
+        yield
+    finally:
+        logger.removeFilter(hold)
+    for record in held:
+        logger.handle(record)
+
+
+def _first_image(tif: TiffFile, path: Path, axes: str | None) -> Image:
+    import zarr
+
+    series = tif.series[0]
+    _check_complete(tif, series, path)
+    check_sample_type(series.dtype, path)
+    # ImageJ and OME keep grey values and use the palette for display; elsewhere the values are numbers of colours
+    if series.keyframe.photometric == 3 and series.kind not in ("imagej", "ome", "lsm"):
+        raise InputError(f"{path} is a palette image: its values are numbers of colours; export the grey values.")
+    metadata = _metadata(tif, series, path)
+    letters, dims = canonical_axes(
+        series.get_axes(squeeze=False).lower(),
+        series.get_shape(squeeze=False),
+        given=axes,
+        kept="yx" + str(metadata.block.get("axes", "")),
+        path=path,
+    )
+    source = zarr.open_array(series.aszarr(level=0, squeeze=False), mode="r")
+    return metadata.image(FilePixels(source, dims, path), letters)
+
+
+def _check_complete(tif: TiffFile, series: TiffPageSeries, path: Path) -> None:
+    """Refuse a file that lacks pages or pixels: tifffile would read them as zeros, or leave them out."""
+    damaged = InputError(f"{path} is truncated or damaged: some of its pixels are not there; get a fresh copy of it.")
+    link = tif.pages.next_page_offset
+    if link is not None:
+        tif.filehandle.seek(link)
+        if tif.filehandle.read(tif.tiff.offsetsize) != bytes(tif.tiff.offsetsize):
+            raise damaged  # the chain of pages leads out of the file
+    if series.kind in ("uniform", "generic") and (tif.is_ome or tif.is_imagej or tif.is_shaped):
+        raise damaged  # tifffile fell back to reading bare pages, for they do not fit the file's description of them
+    if series.dataoffset is not None and not series.is_multifile:
+        nbytes = math.prod(series.get_shape(squeeze=False)) * series.dtype.itemsize
+        if series.dataoffset + nbytes > tif.filehandle.size:
+            raise damaged
+        return
+    for page in series:
+        if page is None:
+            raise damaged
+        if max(map(add, page.dataoffsets, page.databytecounts), default=0) > page.parent.filehandle.size:
+            raise damaged
+
+
+def _metadata(tif: TiffFile, series: TiffPageSeries, path: Path) -> Metadata:
+    """What the file says about its first image.  The resolution of a plain TIFF is one of print, not of an object."""
+    if series.kind == "ome" and tif.ome_metadata:
+        try:
+            return ome_xml.parse(tif.ome_metadata)
+        except ParseError as error:
+            raise InputError(f"The OME-XML in {path} is not well-formed ({error}); export the image again.") from error
+    if series.kind == "imagej":
+        return _imagej_metadata(tif, series)
+    return Metadata()
+
+
+def _imagej_metadata(tif: TiffFile, series: TiffPageSeries) -> Metadata:
+    """Size of voxels, names of channels and time step as ImageJ writes them into the first page."""
+    said = tif.imagej_metadata or {}
+    unit = str(said.get("unit", "")).replace("\\u00B5", "µ")  # ImageJ escapes what is not ASCII
+
+    def pixel_um(axis: str) -> float | None:
+        pixels, units = tif.pages.first.tags.valueof(f"{axis.upper()}Resolution", (0, 1))
+        return length(units / pixels, said.get(f"{axis}unit", unit)) if pixels else None
+
+    labels = said.get("Labels") or ()
+    sizes = dict(zip(series.axes, series.shape, strict=True))
+    named = isinstance(labels, list) and len(labels) == sizes.get("C")
+    return Metadata(
+        size_um={
+            "z": length(abs(float(said.get("spacing", 0))), said.get("zunit", unit)),
+            "y": pixel_um("y"),
+            "x": pixel_um("x"),
+        },
+        channels=tuple(Channel(str(label)) for label in labels) if named else (),
+        time_step_s=seconds(said.get("finterval"), said.get("tunit", "s")),
+    )
+
+
+class TiffSink(StagedSink):
+    """OME-TIFF without compression, so that regions can be written in any order into the mapped file."""
+
+    def __init__(self, staging: Staging, image: Image, dtype: np.dtype[Any]) -> None:
+        import tifffile
+
+        super().__init__(staging, image, dtype)
+        shape = tuple(image.sizes[a] for a in AXES)
+        pixel_bytes, directory_bytes = math.prod(shape) * dtype.itemsize, 1024 * math.prod(shape[:3])
+        self._map = tifffile.memmap(
+            staging.path,
+            shape=shape,
+            dtype=dtype,
+            bigtiff=pixel_bytes + directory_bytes > 3 * 2**30,  # a classic TIFF ends at 4 GiB, metadata included
+            photometric="minisblack",
+            metadata=None,  # OME-XML is ours, see `_complete`
+            description=ome_xml.compose(image, dtype, {}),
+            software="gpudecon",
+        )
+        # Where the disk is full, a write into the map would kill the process; this raises an OSError instead.
+        with staging.path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, staging.path.stat().st_size)
+
+    def _store(self, region: Region, block: NDArray[Any]) -> None:
+        parts = dict(zip(self._image.axes, region, strict=True))
+        self._map[tuple(parts.get(a, 0) for a in AXES)] = block
+
+    def _complete(self, block: dict[str, Any]) -> None:
+        import tifffile
+
+        self._map.flush()
+        self._release()
+        tifffile.tiffcomment(self._staging.path, ome_xml.compose(self._image, self._dtype, block))
+
+    def _release(self) -> None:
+        del self._map

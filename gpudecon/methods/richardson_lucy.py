@@ -1,0 +1,73 @@
+"""Richardson-Lucy: maximum likelihood for Poisson counts, with edges and background."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from gpudecon.backend import Array
+from gpudecon.errors import InputError
+from gpudecon.methods.problem import Problem, check_options
+
+# The FFT leaves about 1e-7 of the largest value where the blurred estimate is zero; below this fraction of the image's
+# largest value the model is taken to be this fraction, so that noise is not divided by rounding errors.
+FLOOR = 1e-6
+
+
+@dataclass(frozen=True)
+class RichardsonLucy:
+    """Richardson-Lucy iteration (Richardson 1972, Lucy 1974; edges: Bertero & Boccacci 2005)::
+
+        f <- f / (H^T 1) * H^T( g / (H f + b) )
+
+    from a flat start; the flux of the image is kept, the estimate is non-negative.
+
+    Parameters
+    ----------
+    iterations
+        How many; more give finer detail and more noise.
+    acceleration
+        "none", or "shb": scaled heavy ball (Wang & Miller, IEEE Trans. Image Process. 23, 2014), each step starting
+        from y = f_k + (k - 1) / (k + 2) (f_k - f_(k-1)), which needs about a third of the iterations.  Unlike the
+        published form y is kept above f_k / 2 instead of 0: a voxel that were set to 0 would stay 0 for ever.
+    """
+
+    name: ClassVar[str] = "rl"
+    counts_only: ClassVar[bool] = True
+
+    iterations: int = 30
+    acceleration: Literal["none", "shb"] = "none"
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        if self.iterations < 1:
+            raise InputError(f"rl: iterations is {self.iterations}; it must be at least 1.")
+
+    def iterate(self, problem: Problem) -> Iterator[Array]:
+        """Yield the estimate after each iteration."""
+        model, ops = problem.model, problem.backend.ops
+        image = model.load(problem.image)
+        floor = FLOOR * problem.highest
+        estimate = flat_start(problem, image)
+        latest = estimate.copy() if self.acceleration == "shb" else estimate
+        for k in range(1, self.iterations + 1):
+            work = model.blur(estimate)
+            ops.rl_ratio(work, image, problem.background, floor)
+            model.adjoint()
+            if self.acceleration == "shb":
+                ops.rl_update_momentum(estimate, latest, work, model.weights, (k - 1) / (k + 2))
+            else:
+                ops.rl_update(estimate, work, model.weights)
+            yield latest
+
+
+def flat_start(problem: Problem, image: Array) -> Array:
+    """A constant estimate that explains the image's total flux above the background."""
+    model, xp = problem.model, problem.backend.xp
+    excess = float(image.mean(dtype="float64")) - problem.background
+    estimate = model.empty()
+    estimate[...] = max(excess, FLOOR * problem.highest)
+    if model.weights is not None:
+        xp.multiply(estimate, model.weights > 0, out=estimate)
+    return estimate

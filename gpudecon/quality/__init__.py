@@ -1,0 +1,1 @@
+"""How good an image or a restoration is."""

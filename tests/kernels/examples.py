@@ -1,0 +1,134 @@
+"""Arguments for every operation: on odd, unequal sizes that are no multiples of a block, with an image inside."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gpudecon.backend.ops import NumpyOps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Arguments = dict[str, Any]
+Shape = tuple[int, int, int]
+
+# domain, and the box of the image inside it: a thin margin, none, one of many mirror images, one of several blocks
+SHAPES = [
+    ((5, 7, 11), (3, 4, 9)),
+    ((1, 33, 130), (1, 33, 130)),
+    ((16, 3, 5), (2, 3, 1)),
+    ((7, 9, 70), (6, 5, 37)),
+]
+PIXELS = ["uint8", "uint16", "int16", "float32"]
+PITCHED = {"work", "estimate", "previous", "weights", "source"}
+
+
+def pixels(rng: np.random.Generator, shape: Shape, dtype: str) -> np.ndarray:
+    """Values over the whole range of the type, zeros among them."""
+    if dtype == "float32":
+        values = rng.gamma(2.0, 100.0, shape).astype(np.float32)
+    else:
+        limits = np.iinfo(dtype)
+        values = rng.integers(limits.min, limits.max, shape, dtype, endpoint=True)
+    values[rng.random(shape) < 0.1] = 0
+    return values
+
+
+def positive(rng: np.random.Generator, shape: Shape) -> np.ndarray:
+    return rng.uniform(0.5, 100.0, shape).astype(np.float32)
+
+
+def signed(rng: np.random.Generator, shape: Shape) -> np.ndarray:
+    return rng.normal(0.0, 1.0, shape).astype(np.float32)
+
+
+def unwritten(shape: tuple[int, ...], dtype: str = "float32") -> np.ndarray:
+    """An output before the call; NaN survives where it is not written."""
+    return np.full(shape, np.nan if dtype.startswith("float") else 99, dtype)
+
+
+def waves(rng: np.random.Generator, domain: Shape) -> np.ndarray:
+    nz, ny, nx = domain
+    return signed(rng, (nz, ny, 2 * (nx // 2 + 1))).view(np.complex64)
+
+
+def load_extended(rng: np.random.Generator, domain: Shape, box: Shape, dtype: str = "uint16") -> Arguments:
+    return {"work": unwritten(domain), "image": pixels(rng, box, dtype)}
+
+
+def multiply_otf(rng: np.random.Generator, domain: Shape, box: Shape, conjugate: bool = True) -> Arguments:
+    return {"spectrum": waves(rng, domain), "otf": waves(rng, domain), "conjugate": conjugate}
+
+
+def rl_ratio(rng: np.random.Generator, domain: Shape, box: Shape, dtype: str = "uint16") -> Arguments:
+    return {"work": signed(rng, domain), "image": pixels(rng, box, dtype), "background": 0.7, "floor": 0.1}
+
+
+def rl_update(rng: np.random.Generator, domain: Shape, box: Shape, weighted: bool = True) -> Arguments:
+    weights = positive(rng, domain) if weighted else None
+    return {"estimate": positive(rng, domain), "work": signed(rng, domain), "weights": weights}
+
+
+def rl_update_momentum(
+    rng: np.random.Generator, domain: Shape, box: Shape, weighted: bool = True, momentum: float = 0.6
+) -> Arguments:
+    arguments = rl_update(rng, domain, box, weighted)
+    return {"estimate": arguments.pop("estimate"), "previous": positive(rng, domain), **arguments, "momentum": momentum}
+
+
+def regularized_filter(
+    rng: np.random.Generator, domain: Shape, box: Shape, noise_to_signal: float = 0.01, gamma: float = 0.3
+) -> Arguments:
+    spectrum, otf = waves(rng, domain), waves(rng, domain)
+    nz, ny, nx = spectrum.shape
+    otf[rng.random(otf.shape) < 0.3] = 0
+    laplacian_z, laplacian_y, laplacian_x = rng.random((nz, 1)), rng.random(ny), rng.random(nx)
+    return {
+        "spectrum": spectrum,
+        "otf": otf,
+        "laplacian_z": laplacian_z.astype(np.float32),
+        "laplacian_y": laplacian_y.astype(np.float32),
+        "laplacian_x": laplacian_x.astype(np.float32),
+        "noise_to_signal": noise_to_signal,
+        "gamma": gamma,
+        "scale": 1234.5,
+    }
+
+
+def poisson_divergence(rng: np.random.Generator, domain: Shape, box: Shape, dtype: str = "uint16") -> Arguments:
+    image = np.abs(pixels(rng, box, dtype))
+    image[image < 0] = 0  # abs(-32768) of an int16
+    rows = unwritten(box[:2], "float64")
+    return {"rows": rows, "work": positive(rng, domain), "image": image, "background": -1.5, "floor": 0.25}
+
+
+def store_cropped(
+    rng: np.random.Generator, domain: Shape, box: Shape, dtype: str = "uint16", scale: float = 300.5
+) -> Arguments:
+    return {"out": unwritten(box, dtype), "source": signed(rng, domain) * 100, "scale": scale, "offset": -20.25}
+
+
+EXAMPLES: dict[str, Callable[..., Arguments]] = {
+    example.__name__: example
+    for example in (
+        load_extended,
+        multiply_otf,
+        rl_ratio,
+        rl_update,
+        rl_update_momentum,
+        regularized_filter,
+        poisson_divergence,
+        store_cropped,
+    )
+}
+
+
+def after_twin(ops: NumpyOps, method: str, arguments: Arguments) -> Arguments:
+    """The arguments as `NumpyOps` leaves them; those given stay as they are."""
+    copies = {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in arguments.items()}
+    assert list(copies) == list(inspect.signature(getattr(NumpyOps, method)).parameters)[1:]
+    getattr(ops, method)(*copies.values())
+    return copies
