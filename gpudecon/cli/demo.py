@@ -25,7 +25,8 @@ def add_parser(verbs: Any) -> None:
         "demo",
         help="simulate a specimen, restore it, print the gain",
         description="Simulate filaments, beads and shells in a widefield microscope with photon and read noise, "
-        "restore them, print error and resolution before and after, and write raw, restored and truth as OME-Zarr and a PNG.",
+        "restore them, print error and resolution before and after, and write raw, restored and truth as OME-Zarr "
+        "and one PNG.",
     )
     parser.set_defaults(act=act)
     parser.add_argument("-o", "--output", default="gpudecon-demo", metavar="DIR", help="default gpudecon-demo")

@@ -184,7 +184,7 @@ def _told() -> Iterator[list[str]]:
         show(message, *args, **kwargs)
 
     with warnings.catch_warnings():
-        warnings.showwarning = note  # type: ignore[assignment]
+        warnings.showwarning = note
         yield said
 
 

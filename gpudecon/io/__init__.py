@@ -41,8 +41,9 @@ def read(path: str | os.PathLike[str], axes: str | None = None) -> Image:
     Returns
     -------
     Image
-        Axes in the order "tczyx".  ``data`` reads the regions that it is indexed with; ``np.asarray(image.data)``
-        reads all.  ``voxel_um`` (um) and ``channels`` (nm) are as far as the file knows them.
+        Axes in the order "tczyx"; those of length 1 are left out where the file is a TIFF of another program.
+        ``data`` reads the regions that it is indexed with; ``np.asarray(image.data)`` reads all.  ``voxel_um`` (um)
+        and ``channels`` (nm) are as far as the file knows them.
     """
     file = Path(path)
     if not file.exists():

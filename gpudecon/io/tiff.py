@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import struct
 import warnings
 import weakref
 from contextlib import ExitStack, contextmanager
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from tifffile import TiffFile, TiffPageSeries
+
+DESCRIBING_TAGS = (270, 34412, 50838, 50839)  # ImageDescription, of LSM, of ImageJ: lengths and metadata
 
 
 def read_tiff(path: Path, axes: str | None = None) -> Image:
@@ -77,12 +80,13 @@ def _log_withheld() -> Iterator[None]:
 
 def _first_image(tif: TiffFile, path: Path, axes: str | None) -> Image:
     import zarr
+    from tifffile import PHOTOMETRIC
 
     series = tif.series[0]
     _check_complete(tif, series, path)
     check_sample_type(series.dtype, path)
     # ImageJ and OME keep grey values and use the palette for display; elsewhere the values are numbers of colours
-    if series.keyframe.photometric == 3 and series.kind not in ("imagej", "ome", "lsm"):
+    if series.keyframe.photometric == PHOTOMETRIC.PALETTE and series.kind not in ("imagej", "ome", "lsm"):
         raise InputError(f"{path} is a palette image: its values are numbers of colours; export the grey values.")
     metadata = _metadata(tif, series, path)
     letters, dims = canonical_axes(
@@ -104,6 +108,8 @@ def _check_complete(tif: TiffFile, series: TiffPageSeries, path: Path) -> None:
         tif.filehandle.seek(link)
         if tif.filehandle.read(tif.tiff.offsetsize) != bytes(tif.tiff.offsetsize):
             raise damaged  # the chain of pages leads out of the file
+    if not _is_described(tif):
+        raise damaged
     if series.kind in ("uniform", "generic") and (tif.is_ome or tif.is_imagej or tif.is_shaped):
         raise damaged  # tifffile fell back to reading bare pages, for they do not fit the file's description of them
     if series.dataoffset is not None and not series.is_multifile:
@@ -116,6 +122,24 @@ def _check_complete(tif: TiffFile, series: TiffPageSeries, path: Path) -> None:
             raise damaged
         if max(map(add, page.dataoffsets, page.databytecounts), default=0) > page.parent.filehandle.size:
             raise damaged
+
+
+def _is_described(tif: TiffFile) -> bool:
+    """Whether the tags of the first page that describe the image lie inside the file.
+
+    They often stand at its very end, and tifffile leaves out what it cannot read: the planes would look bare.
+    """
+    page, layout = tif.pages.first, tif.tiff
+    tif.filehandle.seek(page.offset)
+    (count,) = struct.unpack(layout.tagnoformat, tif.filehandle.read(layout.tagnosize))
+    entries = tif.filehandle.read(count * layout.tagsize)
+    for start in range(0, len(entries), layout.tagsize):
+        (code,) = struct.unpack_from(f"{tif.byteorder}H", entries, start)
+        if code in DESCRIBING_TAGS:
+            tag = page.tags.get(code)
+            if tag is None or tag.valueoffset + tag.valuebytecount > tif.filehandle.size:
+                return False
+    return True
 
 
 def _metadata(tif: TiffFile, series: TiffPageSeries, path: Path) -> Metadata:
@@ -162,7 +186,7 @@ class TiffSink(StagedSink):
         super().__init__(staging, image, dtype)
         shape = tuple(image.sizes[a] for a in AXES)
         pixel_bytes, directory_bytes = math.prod(shape) * dtype.itemsize, 1024 * math.prod(shape[:3])
-        self._map = tifffile.memmap(
+        self._map: Any = tifffile.memmap(
             staging.path,
             shape=shape,
             dtype=dtype,
@@ -188,4 +212,4 @@ class TiffSink(StagedSink):
         tifffile.tiffcomment(self._staging.path, ome_xml.compose(self._image, self._dtype, block))
 
     def _release(self) -> None:
-        del self._map
+        self._map = None

@@ -11,7 +11,7 @@ import numpy as np
 from gpudecon.backend import Array
 from gpudecon.errors import InputError
 from gpudecon.methods.problem import Problem, check_options
-from gpudecon.methods.spectrum import image_spectrum, independent_voxels, residual_energy, white_power
+from gpudecon.methods.spectrum import binned_power, measured_spectrum, noise_power
 from gpudecon.methods.wiener import filtered
 
 
@@ -52,23 +52,25 @@ class ConstrainedLeastSquares:
 
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the restored image once."""
-        spectrum = image_spectrum(problem)
-        gamma = self._discrepancy_gamma(problem, spectrum) if self.gamma == "auto" else self.gamma
-        yield filtered(problem, spectrum, noise_to_signal=0.0, gamma=gamma, nonnegative=self.nonnegative)
+        gamma = self._discrepancy_gamma(problem) if self.gamma == "auto" else self.gamma
+        yield filtered(problem, noise_to_signal=0.0, gamma=gamma, nonnegative=self.nonnegative)
 
-    def _discrepancy_gamma(self, problem: Problem, spectrum: Array) -> float:
-        """The root of  sum_bins E (gamma t / (1 + gamma t))^2 = noise energy,  which grows with gamma."""
+    def _discrepancy_gamma(self, problem: Problem) -> float:
+        """The root of  sum_bins E (gamma t / (1 + gamma t))^2 = noise energy  with t = L^2 / |H|^2.
+
+        The left side, the energy of g - H f, grows with gamma, so bisection finds it.
+        """
+        spectrum, power_per_variance = measured_spectrum(problem)
         if self.noise_variance == "auto":
-            noise_power = white_power(problem, spectrum)[0]
+            noise = noise_power(problem, spectrum)
         else:
-            noise_power = self.noise_variance * independent_voxels(problem)
-        leverage, energy = residual_energy(problem, spectrum)
-
+            noise = self.noise_variance * power_per_variance
+        power = binned_power(problem, spectrum, lambda transfer, laplacian: laplacian.astype("f8") ** 2 / transfer)
         low, high = np.log(1e-12), np.log(1e12)
         while high - low > 1e-4:
             middle = (low + high) / 2
-            damped = np.exp(middle) * leverage
-            if energy @ (damped / (1 + damped)) ** 2 < noise_power * problem.model.size:
+            damped = np.exp(middle) * power.value
+            if power.energy @ (damped / (1 + damped)) ** 2 < noise * problem.model.size:
                 low = middle
             else:
                 high = middle

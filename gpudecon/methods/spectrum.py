@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from gpudecon.backend import Array
-from gpudecon.backend.ops import mirror_taper
 from gpudecon.methods.problem import Problem
 
 # Frequencies that the PSF passes with less than this fraction of its largest transfer carry noise only.
@@ -37,71 +39,86 @@ def laplacian_tables(problem: Problem) -> tuple[Array, Array, Array]:
     return z[:, None], y, x
 
 
-def independent_voxels(problem: Problem) -> float:
-    """Noise energy on the domain in units of the image's noise variance.
+def measured_spectrum(problem: Problem) -> tuple[Array, float]:
+    """(spectrum to measure power on, its noise power per unit of the noise's variance), in the model's own field.
 
-    The margin blends two mirror images, so its noise has the variance (1 - w)^2 + w^2 of the image's.
-    """
-    count = 1.0
-    for n, length in zip(problem.image.shape, problem.model.domain, strict=True):
-        weight = mirror_taper(np.arange(length), n, length)[2].astype(np.float64)
-        count *= float(((1 - weight) ** 2 + weight**2).sum())
-    return count
-
-
-def white_power(problem: Problem, spectrum: Array) -> tuple[float, float]:
-    """Power per frequency (S_n, S_f) of noise and object, both taken for white.
-
-    S_n is the mean of |G|^2 where the PSF passes least: beyond the OTF's support, or the darkest 2 % of all frequencies
-    where sampling leaves none beyond it.  S_f = (sum |G|^2 - S_n) / sum |H|^2 over the others, without the mean.
+    With periodic edges it is the image's own.  Else the image, less its mean, fades to zero towards its faces in Hann
+    windows: neither the jump between opposite faces nor a made-up margin may pass for fine structure.
     """
     model, xp = problem.model, problem.backend.xp
-    scale = float(model.size)
-    sample = xp.abs(model.otf[:: max(1, model.domain[0] // 64), :: max(1, model.domain[1] // 64)]) * scale
+    if model.edges == "periodic":
+        return image_spectrum(problem), float(model.size)
+    windows = [
+        xp.asarray(np.hanning(n + 2)[1:-1], np.float32) if n > 2 else xp.ones(n, np.float32) for n in model.image_shape
+    ]
+    inside = model.crop(model.work)
+    model.work[...] = 0
+    inside[...] = problem.image
+    inside -= inside.mean(dtype=np.float64).astype(np.float32)
+    inside *= windows[0][:, None, None]
+    inside *= windows[1][:, None]
+    inside *= windows[2]
+    model.fft.forward(model.work, model.spectrum)
+    return model.spectrum, float(np.prod([float((w.astype(np.float64) ** 2).sum()) for w in windows]))
+
+
+def noise_power(problem: Problem, spectrum: Array) -> float:
+    """Power S_n per frequency of the noise, taken for white.
+
+    The mean of |G|^2 where the PSF passes least: beyond the OTF's support, or over the darkest 2 % of all frequencies
+    where the sampling leaves none beyond it.
+    """
+    model, xp = problem.model, problem.backend.xp
+    steps = [max(1, n // 64) for n in model.domain[:2]]
+    sample = xp.abs(model.otf[:: steps[0], :: steps[1]]) * float(model.size)
     dark = max(BEYOND_SUPPORT, float(xp.quantile(sample, 0.02)))
     twice = _column_multiplicity(problem)
-    noise = noise_count = rest = rest_count = passed = 0.0
+    energy = count = 0.0
     for z in range(model.domain[0]):
-        power = (xp.abs(spectrum[z]) ** 2).astype(np.float64) * twice
-        transfer = xp.abs(model.otf[z]) * scale
-        below = transfer <= dark
-        noise += float((power * below).sum())
-        noise_count += float((twice * below).sum())
-        above = ~below
-        above[0, 0] &= z > 0  # the mean is neither noise nor structure
-        rest += float((power * above).sum())
-        rest_count += float((twice * above).sum())
-        passed += float((twice * above * transfer.astype(np.float64) ** 2).sum())
-    noise_power = noise / max(noise_count, 1.0)
-    # an image of noise alone leaves no signal; a hundredth of the noise then stands for it
-    return noise_power, max(rest - noise_power * rest_count, 0.01 * noise_power * rest_count) / passed
+        below = (xp.abs(model.otf[z]) * float(model.size) <= dark) * twice
+        energy += float((xp.abs(spectrum[z]) ** 2 * below).sum())
+        count += float(below.sum())
+    return energy / max(count, 1.0)
 
 
-def residual_energy(problem: Problem, spectrum: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sums of |G|^2 over frequencies of like leverage t = L^2 / |H|^2: (t of each bin, sum in each bin).
+@dataclass(frozen=True)
+class BinnedPower:
+    """Frequencies gathered into 1 % wide bins of some quantity: its value, the sum of |G|^2, and their number."""
 
-    The residual of constrained least squares with any gamma is sum_bins E (gamma t / (1 + gamma t))^2: one pass over
-    the spectrum serves the whole search for gamma.  Bins are 1 % wide, so each term is right to 1 % and the sum, where
-    these errors cancel, far better.
+    value: NDArray[np.float64]
+    energy: NDArray[np.float64]
+    count: NDArray[np.float64]
+
+
+def binned_power(problem: Problem, spectrum: Array, quantity: Callable[[Array, Array], Array]) -> BinnedPower:
+    """Gather the spectrum by ``quantity(|H|^2, L)``, so that one pass over it serves the search for a parameter.
+
+    Sums over all frequencies of a smooth function of the quantity then follow from the bins alone: each term is right
+    to 1 % and the sum, where these errors cancel, far better.  The mean (frequency 0) is left out.
     """
     model, xp = problem.model, problem.backend.xp
     lz, ly, lx = laplacian_tables(problem)
-    scale = float(model.size)
     twice = _column_multiplicity(problem)
-    energy = xp.zeros(len(_LEVERAGE), np.float64)
+    bins = len(_LOG_VALUES)
+    energy, count = xp.zeros(bins, np.float64), xp.zeros(bins, np.float64)
     for z in range(model.domain[0]):
         power = (xp.abs(spectrum[z]) ** 2).astype(np.float64) * twice
-        transfer = xp.abs(model.otf[z]).astype(np.float64) * scale
-        laplacian = (lz[z] + ly[:, None] + lx).astype(np.float64)
-        log_leverage = 2 * xp.log(xp.maximum(laplacian, 1e-30) / xp.maximum(transfer, 1e-30))
-        index = xp.clip((log_leverage - _LOG_LEVERAGE[0]) / _BIN, 0, len(_LEVERAGE) - 1).astype(np.int64)
-        energy += xp.bincount(index.ravel(), weights=power.ravel(), minlength=len(_LEVERAGE))
-    return _LEVERAGE, problem.backend.download(energy)
+        weight = xp.broadcast_to(twice, power.shape).copy()
+        if z == 0:
+            power[0, 0] = weight[0, 0] = 0.0
+        transfer = (xp.abs(model.otf[z]).astype(np.float64) * model.size) ** 2
+        value = quantity(xp.maximum(transfer, 1e-30), lz[z] + ly[:, None] + lx)
+        log_value = xp.log(xp.clip(value, _VALUES[0], _VALUES[-1]))
+        index = ((log_value - _LOG_VALUES[0]) / _BIN).astype(np.int64).ravel()
+        energy += xp.bincount(index, weights=power.ravel(), minlength=bins)
+        count += xp.bincount(index, weights=weight.ravel(), minlength=bins)
+    download = problem.backend.download
+    return BinnedPower(_VALUES, download(energy), download(count))
 
 
 _BIN = 0.01
-_LOG_LEVERAGE = np.arange(np.log(1e-12), np.log(1e24), _BIN)
-_LEVERAGE = np.exp(_LOG_LEVERAGE + _BIN / 2)
+_LOG_VALUES = np.arange(np.log(1e-24), np.log(1e24), _BIN)
+_VALUES = np.exp(_LOG_VALUES + _BIN / 2)
 
 
 def _column_multiplicity(problem: Problem) -> Array:

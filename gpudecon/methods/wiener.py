@@ -6,10 +6,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import numpy as np
+
 from gpudecon.backend import Array
 from gpudecon.errors import InputError
 from gpudecon.methods.problem import Problem, check_options
-from gpudecon.methods.spectrum import image_spectrum, laplacian_tables, white_power
+from gpudecon.methods.spectrum import (
+    BEYOND_SUPPORT,
+    binned_power,
+    image_spectrum,
+    laplacian_tables,
+    measured_spectrum,
+    noise_power,
+)
 
 
 @dataclass(frozen=True)
@@ -23,7 +32,8 @@ class Wiener:
     Parameters
     ----------
     noise_to_signal
-        S_n / S_f, a positive number, or "auto": S_n from the frequencies beyond the OTF's support, S_f from the rest.
+        S_n / S_f, a positive number, or "auto": that of the least expected mean square error, with S_n from the
+        frequencies beyond the OTF's support and the object's power from what the others hold above it.
     nonnegative
         Set negative values of the result to zero.  The filter itself knows no positivity.
     """
@@ -41,18 +51,32 @@ class Wiener:
 
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the restored image once."""
-        spectrum = image_spectrum(problem)
-        if self.noise_to_signal == "auto":
-            noise, signal = white_power(problem, spectrum)
-            ratio = max(noise / signal, 1e-8) if signal > 0 else 1.0
-        else:
-            ratio = self.noise_to_signal
-        yield filtered(problem, spectrum, noise_to_signal=ratio, gamma=0.0, nonnegative=self.nonnegative)
+        ratio = _least_risk_ratio(problem) if self.noise_to_signal == "auto" else self.noise_to_signal
+        yield filtered(problem, noise_to_signal=ratio, gamma=0.0, nonnegative=self.nonnegative)
 
 
-def filtered(problem: Problem, spectrum: Array, *, noise_to_signal: float, gamma: float, nonnegative: bool) -> Array:
-    """The model's field after ``conj(H) G / (|H|^2 + noise_to_signal + gamma L^2)`` and the inverse FFT."""
+def _least_risk_ratio(problem: Problem) -> float:
+    """The constant K that minimises the expected square error over the frequencies that the PSF passes::
+
+        sum_k [ |H|^2 S_n + K^2 S_f ] / (|H|^2 + K)^2    with  S_f = max(|G|^2 - S_n, 0) / |H|^2
+
+    summed over frequencies of like |H|^2, where |G|^2 is an average over many.
+    """
+    spectrum, _ = measured_spectrum(problem)
+    noise = noise_power(problem, spectrum)
+    power = binned_power(problem, spectrum, lambda transfer, _: transfer)
+    passed = (power.value > BEYOND_SUPPORT**2) & (power.count > 0)
+    transfer, count = power.value[passed], power.count[passed]
+    signal = np.maximum(power.energy[passed] - count * noise, 0) / transfer
+    ratios = np.geomspace(1e-8, 1e2, 401)
+    risks = [float(np.sum((transfer * count * noise + k**2 * signal) / (transfer + k) ** 2)) for k in ratios]
+    return float(ratios[int(np.argmin(risks))])
+
+
+def filtered(problem: Problem, *, noise_to_signal: float, gamma: float, nonnegative: bool) -> Array:
+    """The image after ``conj(H) G / (|H|^2 + noise_to_signal + gamma L^2)``, in the model's field."""
     model, ops = problem.model, problem.backend.ops
+    spectrum = image_spectrum(problem)
     tables = laplacian_tables(problem)
     ops.regularized_filter(spectrum, model.otf, *tables, noise_to_signal, gamma, float(model.size))
     model.fft.inverse(spectrum, model.work)

@@ -1,5 +1,6 @@
 """What is written is read back: every voxel, the axes and all metadata, in each format."""
 
+import itertools
 import random
 import subprocess
 import sys
@@ -22,13 +23,9 @@ from gpudecon.io.metadata import printable
 FORMATS = [("out.ome.tif", "0.5"), ("out.ome.zarr", "0.4"), ("out.ome.zarr", "0.5")]
 LENGTHS_UM = st.floats(1e-3, 1e3)
 WAVELENGTHS_NM = st.none() | st.integers(300, 900) | st.floats(300, 900)
-CHANNELS = st.builds(
-    Channel,
-    st.text(max_size=9),
-    WAVELENGTHS_NM,
-    WAVELENGTHS_NM,
-    st.none() | st.from_regex(r"[0-9A-F]{6}", fullmatch=True),
-)
+COLORS = st.none() | st.from_regex(r"[0-9A-F]{6}", fullmatch=True)
+CHANNELS = st.builds(Channel, st.text(max_size=9), WAVELENGTHS_NM, WAVELENGTHS_NM, COLORS)
+FACTORS = {"uint8": 1, "uint16": 250, "int16": -100, "float32": -0.37}
 
 
 @st.composite
@@ -36,11 +33,11 @@ def images(draw):
     """Small images of every kind; no voxel is zero, so that one that was never written shows."""
     axes = "".join(a for a in "tcz" if draw(st.booleans())) + "yx"
     shape = tuple(draw(st.sampled_from((1, 3, 4, 7) if a in "zyx" else (1, 2, 3))) for a in axes)
-    dtype = draw(st.sampled_from(["uint8", "uint16", "int16", "float32"]))
+    dtype = draw(st.sampled_from(list(FACTORS)))
     values = np.random.default_rng(draw(st.integers(0, 9))).integers(1, 255, shape)
     channels = draw(st.lists(CHANNELS, min_size=1, max_size=1)) * dict(zip(axes, shape, strict=True)).get("c", 1)
     return Image(
-        (values * (-0.37 if dtype == "float32" else 1)).astype(dtype),
+        (values * FACTORS[dtype]).astype(dtype),
         axes,
         voxel_um=draw(st.none() | st.tuples(*[LENGTHS_UM] * (3 if "z" in axes else 2))),
         channels=draw(st.sampled_from([(), tuple(channels)])),
@@ -55,7 +52,7 @@ def partitions(draw, shape):
     cuts = [sorted({0, n, *draw(st.lists(st.integers(0, n), max_size=2))}) for n in shape]
     regions = [()]
     for bounds in cuts:
-        parts = [slice(lo, hi) for lo, hi in zip(bounds, bounds[1:], strict=False)]
+        parts = [slice(lo, hi) for lo, hi in itertools.pairwise(bounds)]
         regions = [(*region, part) for region in regions for part in parts]
     random.Random(draw(st.integers(0, 99))).shuffle(regions)
     return regions

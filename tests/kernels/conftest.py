@@ -14,7 +14,6 @@ from gpudecon.backend.cuda import CudaOps, RawModuleLauncher
 
 from .host_launcher import HostLauncher
 
-
 # A signalling NaN: unlike other NaNs it does not survive arithmetic in place, so that this shows, too.
 FILLING = 0xFFBFFFFF
 

@@ -1,0 +1,37 @@
+"""Fixtures that several folders share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20261123)
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """Folder of real stacks beside the checkout; tests that need it skip where it is absent."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("the folder of real stacks, ../shared/data, is not here")
+    return SHARED_DATA
+
+
+@pytest.fixture
+def asymmetric_psf():
+    """A function shape -> PSF without any symmetry, sum 1, most of its light near n // 2."""
+
+    def make(shape, seed=5):
+        rng = np.random.default_rng(seed)
+        grid = np.meshgrid(*((np.arange(n) - n // 2) / max(n / 5, 1) for n in shape), indexing="ij")
+        envelope = np.exp(-sum((g - 0.2 * i) ** 2 for i, g in enumerate(grid)) / 2)
+        psf = envelope * rng.uniform(0.2, 1.0, shape)
+        return (psf / psf.sum()).astype(np.float32)
+
+    return make

@@ -1,0 +1,173 @@
+"""An output is there complete or not at all, and an older one stays until then."""
+
+import errno
+import os
+
+import numpy as np
+import pytest
+
+from gpudecon import io
+from gpudecon.errors import InputError, RunError
+from gpudecon.image import Blank, Channel, Image
+
+OUTPUTS = ["out.ome.tif", "out.tiff", "out.ome.zarr", "out.zarr"]
+WHOLE = (slice(None),) * 3
+
+
+def image(value=1, shape=(3, 5, 7)):
+    return Image(np.full(shape, value, "f4"), "zyx")
+
+
+def tree(folder):
+    """Every file below a folder with its content."""
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_nothing_shows_before_finalize(tmp_path, name):
+    sink = io.open_sink(tmp_path / name, image(), dtype="f4")
+    sink.write(WHOLE, image(2).data)
+    assert not (tmp_path / name).exists()
+    assert all(path.name.startswith(f".{name}.partial-") for path in tmp_path.iterdir())
+    sink.finalize({})
+    assert list(tmp_path.iterdir()) == [tmp_path / name]
+    sink.abort()
+    assert (np.asarray(io.read(tmp_path / name).data) == 2).all()
+    for late in (lambda: sink.write(WHOLE, image().data), lambda: sink.finalize({})):
+        with pytest.raises(RuntimeError, match="finalized or aborted; open another"):
+            late()
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_abort_leaves_nothing(tmp_path, name):
+    sink = io.open_sink(tmp_path / name, image(), dtype="f4")
+    sink.write(WHOLE, image().data)
+    sink.abort()
+    assert tree(tmp_path) == {}
+    with io.open_sink(tmp_path / name, image(), dtype="f4") as sink:
+        sink.write(WHOLE, image().data)
+    assert tree(tmp_path) == {}
+    with pytest.raises(KeyboardInterrupt), io.open_sink(tmp_path / name, image(), dtype="f4"):
+        raise KeyboardInterrupt
+    assert tree(tmp_path) == {}
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_the_old_output_stays_until_finalize(tmp_path, name):
+    io.write(tmp_path / name, image(1))
+    before = tree(tmp_path)
+    with pytest.raises(InputError, match=f"{name} exists; choose another name or ask to overwrite it"):
+        io.write(tmp_path / name, image(2))
+    with io.open_sink(tmp_path / name, image(), dtype="f4", overwrite=True) as sink:
+        sink.write(WHOLE, image(2).data)
+    assert tree(tmp_path) == before
+    with io.open_sink(tmp_path / name, image(), dtype="f4", overwrite=True) as sink:
+        sink.write(WHOLE, image(2).data)
+        assert (np.asarray(io.read(tmp_path / name).data) == 1).all()
+        sink.finalize({})
+    assert (np.asarray(io.read(tmp_path / name).data) == 2).all()
+    assert list(tmp_path.iterdir()) == [tmp_path / name]
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_an_output_that_appears_meanwhile_is_not_replaced(tmp_path, name):
+    with io.open_sink(tmp_path / name, image(), dtype="f4") as sink:
+        sink.write(WHOLE, image(1).data)
+        io.write(tmp_path / name, image(2))
+        with pytest.raises(InputError, match="exists"):
+            sink.finalize({})
+    assert (np.asarray(io.read(tmp_path / name).data) == 2).all()
+    assert list(tmp_path.iterdir()) == [tmp_path / name]
+
+
+def test_a_failed_move_puts_the_old_store_back(tmp_path, monkeypatch):
+    path = tmp_path / "out.zarr"
+    io.write(path, image(1))
+    before = tree(tmp_path)
+    rename = type(path).rename
+
+    def failing(self, target):
+        if ".partial-" in str(self) and self.name == "out.zarr":
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(type(path), "rename", failing)
+    with pytest.raises(RunError, match=r"Finishing out\.zarr failed: .*Input/output error"):
+        io.write(path, image(2), overwrite=True)
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["out.ome.tif", "out.ome.zarr"])
+def test_folders_of_the_user_are_not_deleted(tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "thesis.txt").write_text("years of work")
+    before = tree(tmp_path)
+    with pytest.raises(InputError, match=f"{name} is a folder that is no Zarr store; it is not deleted"):
+        io.write(tmp_path / name, image(), overwrite=True)
+    assert tree(tmp_path) == before
+
+
+def test_outputs_that_cannot_be(tmp_path):
+    (tmp_path / "file").write_text("")
+    before = tree(tmp_path)
+    for path, message in {
+        "out.png": r"out\.png has no suffix that says its format; use one of \.ome\.zarr, \.zarr, \.ome\.tiff",
+        "out": r"use one of \.ome\.zarr",
+        "nowhere/out.tif": "needs the folder .*nowhere, which does not exist; create it",
+        "file/out.tif": "needs the folder .*file, which does not exist; create it",
+        "x" * 250 + ".tif": "cannot be written: File name too long",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            io.open_sink(tmp_path / path, image(), dtype="f4")
+    for dtype in ("bool", "c8", "i8", "f2"):
+        with pytest.raises(InputError, match="cannot be written; use one of uint8, uint16"):
+            io.open_sink(tmp_path / "out.zarr", image(), dtype=dtype)
+    with pytest.raises(InputError, match=r"version of OME-Zarr is given as '0\.6'; use one of 0\.4, 0\.5"):
+        io.open_sink(tmp_path / "out.zarr", image(), dtype="f4", ngff="0.6")
+    coloured = Image(Blank((5, 7), np.dtype("f4")), "yx", channels=(Channel("GFP", color="green"),))
+    with pytest.raises(InputError, match="colour of channel 'GFP' is 'green'; give six hexadecimal digits"):
+        io.open_sink(tmp_path / "out.zarr", coloured, dtype="f4")
+    assert tree(tmp_path) == before
+
+
+def test_check_output(tmp_path, monkeypatch):
+    assert io.check_output(tmp_path / "a.OME.TIF") == "OME-TIFF"
+    assert io.check_output(tmp_path / "a.zarr") == "OME-Zarr"
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(InputError, match=r"a\.zarr cannot be written: no permission to write in"):
+        io.check_output(tmp_path / "a.zarr")
+
+
+@pytest.mark.parametrize("name", ["out.ome.tif", "out.ome.zarr"])
+def test_full_disk(tmp_path, monkeypatch, name):
+    def full(*_args, **_kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", full)
+        patch.setattr("zarr.create_group", full)
+        with pytest.raises(InputError, match=f"{name} cannot be written: No space left on device"):
+            io.open_sink(tmp_path / name, image(), dtype="f4")
+    assert tree(tmp_path) == {}
+    sink_class = io.TiffSink if name.endswith("tif") else io.ZarrSink
+    with monkeypatch.context() as patch:
+        patch.setattr(sink_class, "_store", full)
+        with pytest.raises(RunError, match=f"Writing {name} failed: .*No space left on device"):
+            io.write(tmp_path / name, image())
+    assert tree(tmp_path) == {}
+
+
+@pytest.mark.parametrize("name", ["out.ome.tif", "out.ome.zarr"])
+def test_blocks_must_fit(tmp_path, name):
+    with io.open_sink(tmp_path / name, image(), dtype="u2") as sink:
+        for block in (np.ones((3, 5, 6), "u2"), np.ones((1, 1, 1), "u2"), np.ones((3, 5, 7), "f4")):
+            with pytest.raises(ValueError, match=r"the region takes uint16 of shape \(3, 5, 7\)"):
+                sink.write(WHOLE, block)
+    assert tree(tmp_path) == {}
+
+
+@pytest.mark.parametrize("value", [-1, 256, np.nan, np.inf])
+def test_values_that_do_not_fit(tmp_path, value):
+    with pytest.raises(InputError, match="do not fit into uint8; scale them or write float32"):
+        io.write(tmp_path / "out.tif", image(value), dtype="u1")
+    assert tree(tmp_path) == {}

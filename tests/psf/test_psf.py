@@ -1,0 +1,122 @@
+"""PSF: validation, resampling against closed forms, cleaning of measured ones."""
+
+import re
+import warnings
+
+import numpy as np
+import pytest
+
+import gpudecon as gd
+from gpudecon.errors import GpudeconWarning, InputError
+from gpudecon.psf.measured import fitted_centre, measured_psf
+
+
+def band_limited(shape, voxel_um, sigma_um, centre_um=(0, 0, 0)):
+    """Samples of an anisotropic Gaussian that is wide enough to be band-limited on all grids used here."""
+    grid = np.meshgrid(*((np.arange(n) - n // 2) * v for n, v in zip(shape, voxel_um, strict=True)), indexing="ij")
+    return np.exp(-sum(((g - c) / s) ** 2 for g, c, s in zip(grid, centre_um, sigma_um, strict=True)) / 2)
+
+
+@pytest.mark.parametrize("shape", [(31, 33, 35), (32, 34, 36), (31, 34, 33)])
+@pytest.mark.parametrize("new_voxel", [(0.13, 0.08, 0.07), (0.31, 0.14, 0.1), (0.2, 0.1, 0.1)])
+def test_resample_evaluates_the_same_function(shape, new_voxel):
+    sigma, centre = (0.55, 0.27, 0.25), (0.05, -0.03, 0.02)
+    psf = gd.PSF(band_limited(shape, (0.2, 0.1, 0.1), sigma, centre), (0.2, 0.1, 0.1))
+    new = psf.resample(new_voxel)
+    expected = band_limited(new.shape, new_voxel, sigma, centre)
+    assert new.voxel_um == new_voxel
+    assert new.array.sum(dtype=float) == pytest.approx(1, abs=1e-5)
+    np.testing.assert_allclose(new.array, expected / expected.sum(), atol=2e-3 * float(new.array.max()))
+
+
+def test_resample_needs_a_voxel_size():
+    with pytest.raises(InputError, match="no voxel size"):
+        gd.PSF(np.ones((3, 3, 3))).resample((0.1, 0.1, 0.1))
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.ones((2, 2, 2, 2)), r"\(2, 2, 2, 2\)"),
+        (np.ones(4), r"\(4,\)"),
+        (np.array([[1.0, np.nan]]), "1 NaN"),
+        (np.array([[1.0, -0.1]]), "negative"),
+        (np.zeros((3, 3)), "zero everywhere"),
+        (np.ones((3, 3), complex), "complex"),
+    ],
+)
+def test_psf_refuses(array, message):
+    with pytest.raises(InputError, match=message):
+        gd.PSF(array)
+
+
+def test_psf_identity_depends_on_values_and_pitch():
+    a = gd.PSF(np.arange(1.0, 28).reshape(3, 3, 3), (0.2, 0.1, 0.1))
+    same = gd.PSF(np.arange(1.0, 28).reshape(3, 3, 3) * 2, (0.2, 0.1, 0.1))
+    assert a.sha256 == same.sha256
+    assert a.sha256 != gd.PSF(a.array, (0.3, 0.1, 0.1)).sha256
+    assert a.sha256 != gd.PSF(a.array[::-1], (0.2, 0.1, 0.1)).sha256
+
+
+@pytest.mark.parametrize("shape", [(21, 32, 35), (20, 33, 34)])
+@pytest.mark.parametrize("shift", [(0.0, 0.0, 0.0), (0.4, -0.3, 0.25), (-3.3, 4.6, -5.5)])
+def test_measured_psf_is_centred_by_a_sub_voxel_shift(shape, shift):
+    sigma = (1.6, 1.4, 1.9)
+    bead = 1000 * band_limited(shape, (1, 1, 1), sigma, shift)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", GpudeconWarning)
+        psf = measured_psf(bead, None)
+    centre = fitted_centre(psf.array.astype(float))
+    np.testing.assert_allclose(centre, [n // 2 for n in shape], atol=0.02)
+    expected = band_limited(shape, (1, 1, 1), sigma)
+    assert np.abs(psf.array - expected / expected.sum()).max() < 0.02 * psf.array.max()
+
+
+def test_measured_psf_says_what_it_did(rng):
+    bead = 5000 * band_limited((25, 40, 41), (1, 1, 1), (2.5, 1.6, 1.4), (2.3, -0.6, 0.2)) + 300
+    noisy = rng.poisson(bead).astype(np.uint16)
+    with pytest.warns(GpudeconWarning) as told:
+        psf = measured_psf(noisy, (0.2, 0.1, 0.1), "bead.tif")
+    said = " ".join(str(w.message) for w in told)
+    assert "background 300" in said or "background 299" in said or "background 301" in said
+    assert "shifted by (-2.3" in said
+    assert "divided by its sum" in said
+    expected = band_limited((25, 40, 41), (1, 1, 1), (2.5, 1.6, 1.4))
+    expected /= expected.sum()
+    assert np.linalg.norm(psf.array - expected) < 0.06 * np.linalg.norm(expected)
+    assert psf.array.min() >= 0
+
+
+def test_a_clean_psf_is_left_alone():
+    clean = band_limited((25, 33, 34), (1, 1, 1), (2.5, 1.6, 1.4))
+    clean /= clean.sum()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        psf = measured_psf(clean, None)
+    np.testing.assert_allclose(psf.array, clean, atol=1e-6 * clean.max())
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.full((9, 9, 9), np.nan), "729 NaN"),
+        (np.zeros((9, 9, 9)), "zero everywhere"),
+        (-np.ones((9, 9, 9)), "no positive value"),
+        (np.ones((9, 9, 9)) * 7, "does not stand out"),
+        (np.ones((2, 9, 9, 9)), r"\(2, 9, 9, 9\)"),
+    ],
+)
+def test_measured_psf_refuses(array, message):
+    with pytest.raises(InputError, match=message):
+        measured_psf(array, None)
+
+
+def test_read_psf_of_the_real_bars_kernel(shared_data):
+    """The kernel lies half a voxel before n // 2 on z and 0.4 on y and x: an even-sized, reduced PSF."""
+    with pytest.warns(GpudeconWarning) as told:
+        psf = gd.read_psf(shared_data / "bars-25pct_kernel.tif", voxel_um=(0.2, 0.1, 0.1))
+    assert re.search(r"centre at \(15\.\d\d, 31\.\d\d, 31\.\d\d\)", " ".join(str(w.message) for w in told))
+    assert psf.shape == (32, 64, 64)
+    assert psf.voxel_um == (0.2, 0.1, 0.1)
+    # the cone of light away from focus is signal: it must survive the removal of background
+    assert psf.array[:6].sum() > 0.05
