@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gpudecon.backend import Array, get_backend
+from gpudecon.backend import Array, Backend, get_backend
 from gpudecon.errors import GpudeconWarning, InputError, RunError
 from gpudecon.forward import Edges, ForwardModel
 from gpudecon.image import checked_voxel_um
@@ -94,24 +94,29 @@ class Deconvolver:
         the backend, and valid until the next iteration.  Every ``divergence_every`` iterations (0: never) and at the
         last one `Info.divergence` is computed, which costs one more blur and waits for the device.
         """
+        backend = self.backend
+        estimate = self._iterate(image, callback, divergence_every)
+        return _result(backend, estimate, self._model.image_shape, image)
+
+    def _iterate(self, image: Array, callback: Callback | None, divergence_every: int) -> Array:
+        """The last estimate, on the domain."""
         if tuple(image.shape) != self.shape:
             raise InputError(f"The image has shape {tuple(image.shape)}; this Deconvolver was made for {self.shape}.")
-        backend, model = self.backend, self._model
-        foreign = not isinstance(image, np.ndarray) and hasattr(image, "__cuda_array_interface__")
-        if foreign and not backend.owns(image):
+        model = self._model
+        if _on_some_gpu(image) and not self.backend.owns(image):
             image = image.get()
-        with backend.active():
+        with self.backend.active():
             problem = self._problem(image)
             start = time.perf_counter()
-            estimate = None
-            total = getattr(self.method, "iterations", 1)
+            last = getattr(self.method, "iterations", 1)
             for iteration, estimate in enumerate(self.method.iterate(problem), start=1):
-                if callback is not None:
-                    due = iteration == total or (divergence_every > 0 and iteration % divergence_every == 0)
-                    divergence = _divergence(problem, estimate) if due and divergence_every else None
-                    info = Info(time.perf_counter() - start, divergence)
-                    callback(iteration, model.crop(estimate).reshape(self.shape), info)
-            return self._result(estimate, on_device=foreign and backend.owns(image))
+                if callback is None:
+                    continue
+                due = divergence_every > 0 and (iteration % divergence_every == 0 or iteration == last)
+                divergence = _divergence(problem, estimate) if due else None
+                info = Info(time.perf_counter() - start, divergence)
+                callback(iteration, model.crop(estimate).reshape(self.shape), info)
+        return estimate
 
     def _problem(self, image: Array) -> Problem:
         lowest, highest = _checked_range(image)
@@ -138,18 +143,6 @@ class Deconvolver:
             data = self.backend.xp.maximum(data, 0)
         return Problem(self.backend, self._model, data, background, self._voxel_um, highest)
 
-    def _result(self, estimate: Array, *, on_device: bool) -> Array:
-        model, xp = self._model, self.backend.xp
-        out = xp.empty(model.image_shape, np.float32)
-        self.backend.ops.store_cropped(out, estimate, 1.0, 0.0)
-        if not bool(xp.isfinite(out.sum(dtype=np.float64))):
-            raise RunError(
-                f"Method {self.method.name!r} ended in values that are not finite; this is a defect of gpudecon: "
-                "please report it with the image's range and the PSF."
-            )
-        out = out.reshape(self.shape)
-        return out if on_device else self.backend.download(out)
-
 
 def deconvolve(
     image: Array,
@@ -172,7 +165,7 @@ def deconvolve(
 
     >>> restored = deconvolve(image, psf, method="rl", iterations=30, background=100.0)    # doctest: +SKIP
     """
-    if not hasattr(image, "__cuda_array_interface__"):
+    if not _on_some_gpu(image):
         image = np.asarray(image)
     if image.dtype.kind not in "uif":
         raise InputError(f"The image holds {image.dtype}; it must hold real numbers.")
@@ -187,7 +180,28 @@ def deconvolve(
         voxel_um=voxel_um,
         **options,
     )
-    return decon(image, callback, divergence_every=divergence_every)
+    estimate = decon._iterate(image, callback, divergence_every)
+    backend, box = decon.backend, decon._model.image_shape
+    del decon  # the result needs room; transfer function, weights and work space are done with
+    return _result(backend, estimate, box, image)
+
+
+def _result(backend: Backend, estimate: Array, box: tuple[int, int, int], image: Array) -> Array:
+    """The image's part of the last estimate, checked, in the image's shape and on its device."""
+    with backend.active():
+        out = backend.xp.empty(box, np.float32)
+        backend.ops.store_cropped(out, estimate, 1.0, 0.0)
+        if not bool(backend.xp.isfinite(out.sum(dtype=np.float64))):
+            raise RunError(
+                "The restoration ended in values that are not finite, which is a defect of gpudecon: please report it "
+                "with the method, the image's range and the PSF."
+            )
+        out = out.reshape(image.shape)
+        return out if backend.owns(image) else backend.download(out)
+
+
+def _on_some_gpu(image: Array) -> bool:
+    return hasattr(image, "__cuda_array_interface__")
 
 
 def _divergence(problem: Problem, estimate: Array) -> float:

@@ -6,7 +6,7 @@ the image is the corner of the domain at index 0, and the margin behind it stand
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,7 +89,10 @@ class ForwardModel:
         return self.work
 
     def _transfer_function(self, psf: NDArray[np.float32]) -> Array:
-        self.work[...] = self.backend.upload(wrapped(psf, self.domain) / np.float32(self.size))
+        folded, places = wrapped(psf / np.float32(self.size), self.domain)
+        self.work[...] = 0
+        upload = self.backend.upload
+        self.work[self.backend.xp.ix_(*map(upload, places))] = upload(folded)
         self.fft.forward(self.work, self.spectrum)
         return self.spectrum.copy()
 
@@ -99,18 +102,26 @@ class ForwardModel:
         self.crop(self.work)[...] = 1
         self.adjoint()
         weights = self.empty()
-        weights[...] = self.work
-        reliable = weights > LEAST_SENSITIVITY
-        weights[...] = xp.where(reliable, 1 / xp.maximum(weights, LEAST_SENSITIVITY), 0)
+        xp.maximum(self.work, np.float32(LEAST_SENSITIVITY), out=weights)
+        xp.divide(np.float32(1), weights, out=weights)
+        weights *= self.work > LEAST_SENSITIVITY
         return weights
 
 
-def wrapped(psf: NDArray[Any], domain: tuple[int, ...]) -> NDArray[np.float32]:
-    """The PSF on the domain with its centre (n // 2) at index 0; a PSF longer than the domain is wrapped around."""
-    placed = psf
+def wrapped(
+    psf: NDArray[np.float32], domain: tuple[int, ...]
+) -> tuple[NDArray[np.float32], list[NDArray[np.intp]]]:
+    """The PSF and, for each axis, the indices of the domain where it goes so that its centre, n // 2, is at index 0.
+
+    A PSF longer than the domain is folded onto it, as periodicity demands.
+    """
+    places = []
     for axis, length in enumerate(domain):
-        n = placed.shape[axis]
-        folded = np.zeros((*placed.shape[:axis], length, *placed.shape[axis + 1 :]), np.float32)
-        np.add.at(folded, (*(slice(None),) * axis, (np.arange(n) - n // 2) % length), placed)
-        placed = folded
-    return placed.astype(np.float32, copy=False)
+        n = psf.shape[axis]
+        place = (np.arange(n) - n // 2) % length
+        if n > length:
+            folded = np.zeros((*psf.shape[:axis], length, *psf.shape[axis + 1 :]), np.float32)
+            np.add.at(folded, (*(slice(None),) * axis, place), psf)
+            psf, place = folded, np.arange(length)
+        places.append(place)
+    return psf, places

@@ -1,5 +1,6 @@
 """The front door: laws of the result, agreement with independent code, and refusal of bad input."""
 
+import itertools
 import warnings
 
 import numpy as np
@@ -140,7 +141,7 @@ def test_background_is_explained_not_subtracted(scene, edges):
     ignored = gd.deconvolve(image + 40, psf, iterations=100, edges=edges, device="cpu")
     assert np.median(ignored[outside]) == pytest.approx(40, rel=0.05)
     assert np.median(explained[outside]) < 0.4, "1 % of the background"
-    assert 0 <= explained.min()
+    assert explained.min() >= 0
     assert explained.max() == pytest.approx(ignored.max(), rel=0.1)
 
 
@@ -169,7 +170,7 @@ def test_callback_sees_every_iteration_and_the_divergence_falls(scene):
     assert [s[0] for s in seen if s[3] is not None] == [5, 10, 12]
     divergences = [s[3] for s in seen if s[3] is not None]
     assert divergences == sorted(divergences, reverse=True)
-    assert all(a[2] <= b[2] for a, b in zip(seen, seen[1:], strict=False))
+    assert all(a[2] <= b[2] for a, b in itertools.pairwise(seen))
     assert seen[-1][1] == pytest.approx(float(restored.sum()))
 
 
@@ -228,32 +229,32 @@ def with_value(value):
 
 
 BAD = {
-    "nan": (dict(image=with_value(np.nan)), "1 NaN or infinite"),
-    "inf": (dict(image=with_value(np.inf)), "1 NaN or infinite"),
-    "zero": (dict(image=np.zeros((4, 8, 9))), "zero everywhere"),
-    "complex": (dict(image=np.ones((4, 8, 9), complex)), "complex128"),
-    "bool": (dict(image=np.ones((4, 8, 9), bool)), "bool"),
-    "4-D": (dict(image=np.ones((2, 4, 8, 9))), r"\(2, 4, 8, 9\).*loop over channels"),
-    "empty": (dict(image=np.ones((0, 8, 9))), r"\(0, 8, 9\)"),
-    "psf nan": (dict(psf=np.full((3, 3, 3), np.nan)), "27 NaN"),
-    "psf zero": (dict(psf=np.zeros((3, 3, 3))), "zero everywhere"),
-    "psf negative": (dict(psf=np.array([[[1.0, -0.5, 1.0]]])), "negative"),
-    "psf 2-D": (dict(psf=np.ones((3, 3)) / 9), r"2 dimensions.*image has 3"),
-    "method": (dict(method="lucy"), "'lucy'; known are rl, wiener, cls"),
-    "option": (dict(iteration=3), "no option iteration; its options are iterations, acceleration"),
-    "iterations": (dict(iterations=0), "iterations is 0"),
-    "float iterations": (dict(iterations=2.5), "iterations is 2.5; it must be a whole number"),
-    "acceleration": (dict(acceleration="fast"), "'fast'; it must be 'none' or 'shb'"),
-    "noise": (dict(method="wiener", noise_to_signal=-1.0), "noise_to_signal is -1"),
-    "gamma": (dict(method="cls", gamma="car"), "gamma is 'car'; it must be 'auto' or a number"),
-    "edges": (dict(edges="wrap"), "'wrap'"),
-    "background": (dict(background=float("nan")), "background is nan"),
-    "background too high": (dict(background=2.0), "not above the background"),
-    "voxel": (dict(voxel_um=0.1), r"voxel_um is 0.1; give 3 positive"),
-    "voxel zero": (dict(voxel_um=(0.0, 1.0, 1.0)), "give 3 positive"),
-    "device": (dict(device="gpu"), "Unknown device 'gpu'"),
-    "threads": (dict(threads=0), "threads is 0"),
-    "instance and option": (dict(method=gd.RichardsonLucy(), iterations=3), "set iterations when you make it"),
+    "nan": ({"image": with_value(np.nan)}, "1 NaN or infinite"),
+    "inf": ({"image": with_value(np.inf)}, "1 NaN or infinite"),
+    "zero": ({"image": np.zeros((4, 8, 9))}, "zero everywhere"),
+    "complex": ({"image": np.ones((4, 8, 9), complex)}, "complex128"),
+    "bool": ({"image": np.ones((4, 8, 9), bool)}, "bool"),
+    "4-D": ({"image": np.ones((2, 4, 8, 9))}, r"\(2, 4, 8, 9\).*loop over channels"),
+    "empty": ({"image": np.ones((0, 8, 9))}, r"\(0, 8, 9\)"),
+    "psf nan": ({"psf": np.full((3, 3, 3), np.nan)}, "27 NaN"),
+    "psf zero": ({"psf": np.zeros((3, 3, 3))}, "zero everywhere"),
+    "psf negative": ({"psf": np.array([[[1.0, -0.5, 1.0]]])}, "negative"),
+    "psf 2-D": ({"psf": np.ones((3, 3)) / 9}, r"2 dimensions.*image has 3"),
+    "method": ({"method": "lucy"}, "'lucy'; known are rl, wiener, cls"),
+    "option": ({"iteration": 3}, "no option iteration; its options are iterations, acceleration"),
+    "iterations": ({"iterations": 0}, "iterations is 0"),
+    "float iterations": ({"iterations": 2.5}, "iterations is 2.5; it must be a whole number"),
+    "acceleration": ({"acceleration": "fast"}, "'fast'; it must be 'none' or 'shb'"),
+    "noise": ({"method": "wiener", "noise_to_signal": -1.0}, "noise_to_signal is -1"),
+    "gamma": ({"method": "cls", "gamma": "car"}, "gamma is 'car'; it must be 'auto' or a number"),
+    "edges": ({"edges": "wrap"}, "'wrap'"),
+    "background": ({"background": float("nan")}, "background is nan"),
+    "background too high": ({"background": 2.0}, "not above the background"),
+    "voxel": ({"voxel_um": 0.1}, r"voxel_um is 0.1; give 3 positive"),
+    "voxel zero": ({"voxel_um": (0.0, 1.0, 1.0)}, "give 3 positive"),
+    "device": ({"device": "gpu"}, "Unknown device 'gpu'"),
+    "threads": ({"threads": 0}, "threads is 0"),
+    "instance and option": ({"method": gd.RichardsonLucy(), "iterations": 3}, "set iterations when you make it"),
 }  # fmt: skip
 
 
@@ -268,7 +269,7 @@ def test_cuda_without_a_gpu_names_what_is_missing():
 
     if missing_for_cuda() is None:
         pytest.skip("there is a GPU here")
-    with pytest.raises(gd.GpudeconError, match="cuda was asked for, but .*use the CPU with device 'cpu'"):
+    with pytest.raises(gd.GpudeconError, match=r"cuda was asked for, but .*use the CPU with device 'cpu'"):
         bad(device="cuda")
 
 
@@ -285,7 +286,7 @@ def test_cuda_and_cpu_agree(scene, edges, shape, psf_shape, method, options):
     if missing_for_cuda() is not None:
         pytest.skip(f"no GPU: {missing_for_cuda()}")
     image, psf = scene(shape, psf_shape)
-    if "iterations" in {f for f in gd.METHODS[method].__dataclass_fields__}:
+    if "iterations" in set(gd.METHODS[method].__dataclass_fields__):
         options = {"iterations": 10, **options}
     cpu = gd.deconvolve(image, psf, method, edges=edges, device="cpu", **options)
     cuda = gd.deconvolve(image, psf, method, edges=edges, device="cuda", **options)

@@ -99,7 +99,8 @@ class NumpyOps(HasSlabs):
         """Work <- image / max(work + background, floor) inside the image, 0 in the margin."""
         nz, ny, nx = image.shape
         inside = work[:nz, :ny, :nx]
-        inside += np.float32(background)
+        if background:  # one trip through the array less for most images
+            inside += np.float32(background)
         np.maximum(inside, np.float32(floor), out=inside)
         np.divide(image, inside, out=inside)
         work[nz:], work[:nz, ny:], work[:nz, :ny, nx:] = 0.0, 0.0, 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 0, 1 failed, 2 bad input, 130 interrupted."""
+    """Run the command line; returns the exit status: 0, 1 failed, 2 bad input, 130 interrupted, 143 terminated."""
     from gpudecon.cli import demo, doctor, run
 
     parser = _Parser(
@@ -31,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         verb.add_parser(verbs)
     args = parser.parse_args(argv)
     warnings.showwarning = _show_warning
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         status: int = args.act(args)
     except GpudeconError as error:
@@ -46,6 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()  # whoever read our output has gone; there is nobody to tell
         return 1
     return status
+
+
+def _terminate(number: int, _: object) -> NoReturn:
+    """End as a scheduler or container asks for, but by way of the clean-up of half-written outputs."""
+    sys.exit(128 + number)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:

@@ -37,6 +37,7 @@ def add_parser(verbs: Any) -> None:
 
 def act(args: argparse.Namespace) -> int:
     """Carry out the verb."""
+    from gpudecon.backend import get_backend
     from gpudecon.cli.progress import Progress
     from gpudecon.engine.restore import Job, restore
     from gpudecon.io import check_output, read, write
@@ -48,6 +49,7 @@ def act(args: argparse.Namespace) -> int:
 
     if args.seed < 0:
         raise InputError(f"--seed is {args.seed}; give a number from 0 on.")
+    get_backend(args.device)  # one that is not there must show before the work
     folder = Path(args.output)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -56,6 +58,10 @@ def act(args: argparse.Namespace) -> int:
     files = {name: folder / f"{name}.ome.zarr" for name in ("raw", "restored", "truth")}
     for path in files.values():
         check_output(path, overwrite=args.overwrite)
+
+    picture = folder / "projections.png"
+    if picture.exists() and not args.overwrite:
+        raise InputError(f"The output {picture} exists; choose another folder or ask to overwrite it.")
 
     start = time.perf_counter()
     optics = Optics(na=1.3, emission_nm=520, immersion_index=1.515)
@@ -75,7 +81,6 @@ def act(args: argparse.Namespace) -> int:
         record = restore(job, files["restored"], overwrite=args.overwrite, progress=progress)
 
     stacks = {name: read(files[name]).volume() for name in ("raw", "restored", "truth")}
-    picture = folder / "projections.png"
     save_projections(picture, stacks, VOXEL_UM)
     print(_table(stacks))
     print(

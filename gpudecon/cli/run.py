@@ -54,28 +54,32 @@ def add_parser(verbs: Any) -> None:
     how.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     how.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores this process may use)")
     how.add_argument("--dtype", default="float32", choices=("float32", "uint16"), help="uint16: one recorded scale")
-    how.add_argument("--ngff", default="0.5", choices=("0.4", "0.5"), help="version of OME-Zarr to write")
+    how.add_argument("--ngff", choices=("0.4", "0.5"), help="version of OME-Zarr to write (default 0.5)")
     how.add_argument("--overwrite", action="store_true", help="replace an existing output")
 
 
 def act(args: argparse.Namespace) -> int:
     """Carry out the verb."""
     from gpudecon.cli.progress import Progress
-    from gpudecon.engine.restore import Job, restore
+    from gpudecon.engine.restore import Job, noted_warnings, restore
     from gpudecon.io import check_output, read
     from gpudecon.methods import make_method
 
     start = time.perf_counter()
     method = make_method(args.method, method_options(args))
     background = _background(args.background)
-    check_output(args.output, overwrite=args.overwrite)
-    image = _with_voxel_size(read(args.input, axes=args.axes), args)
-    channels = _channels(args.channels, image)
+    output_format = check_output(args.output, overwrite=args.overwrite)
+    if args.ngff is not None and output_format != "OME-Zarr":
+        raise InputError(f"--ngff is a version of OME-Zarr, but {args.output} becomes {output_format}; leave it out.")
+    with noted_warnings() as said:
+        image = _with_voxel_size(read(args.input, axes=args.axes), args)
+        channels = _channels(args.channels, image)
+        psfs = _psfs(args, image, channels)
     timepoints = _timepoints(args.timepoints, image)
     job = Job(
         image=image,
         source=Path(args.input).name,
-        psfs=_psfs(args, image, channels),
+        psfs=psfs,
         method=method,
         background=background,
         edges=args.edges,
@@ -84,9 +88,10 @@ def act(args: argparse.Namespace) -> int:
         channels=channels,
         timepoints=timepoints,
         dtype=args.dtype,
+        remarks=tuple(said),
     )
     with Progress(job.iterations) as progress:
-        record = restore(job, args.output, overwrite=args.overwrite, ngff=args.ngff, progress=progress)
+        record = restore(job, args.output, overwrite=args.overwrite, ngff=args.ngff or "0.5", progress=progress)
     print(
         f"gpudecon: {args.output} written: {method.name}, {record['device']['device']}, "
         f"{time.perf_counter() - start:.1f} s",
@@ -134,7 +139,7 @@ def _timepoints(text: str | None, image: Image) -> tuple[int, ...]:
     try:
         parts = [int(part) if part else None for part in text.split(":")]
         whole = range(count)
-        chosen = tuple(whole[slice(*parts)]) if len(parts) > 1 else (whole[parts[0] or 0],)
+        chosen = tuple(whole[slice(*parts)]) if len(parts) > 1 else (whole[int(text)],)
     except (ValueError, IndexError, TypeError):
         chosen = ()
     if not chosen:
@@ -143,7 +148,8 @@ def _timepoints(text: str | None, image: Image) -> tuple[int, ...]:
 
 
 def _psfs(args: argparse.Namespace, image: Image, channels: tuple[int, ...]) -> tuple[PSF, ...]:
-    optics_given = [name for name in ("na", "immersion_index", "sample_index") if getattr(args, name) is not None]
+    optics = ("na", "emission_nm", "immersion_index", "sample_index")
+    optics_given = [name for name in optics if getattr(args, name) is not None]
     if args.psf and optics_given:
         flags = ", ".join("--" + name.replace("_", "-") for name in optics_given)
         raise InputError(f"--psf and {flags} were given; a PSF is either measured or computed, so give one of the two.")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import math
+import os
 import tempfile
 import time
 import warnings
@@ -32,6 +34,7 @@ class Job:
 
     ``psfs`` holds one PSF for all channels or one for each chosen channel.  ``dtype`` "uint16" maps the range of the
     whole output to 0..65535 with one scale, which the provenance block records.
+    ``remarks`` are the warnings that came up in making the job, for that block, too.
     """
 
     image: Image
@@ -45,6 +48,7 @@ class Job:
     channels: tuple[int, ...] = (0,)
     timepoints: tuple[int, ...] = (0,)
     dtype: Literal["float32", "uint16"] = "float32"
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.psfs) not in (1, len(self.channels)):
@@ -69,13 +73,13 @@ def restore(
     start = time.perf_counter()
     described = job.image.select(job.channels, job.timepoints)
     with (
-        _told() as said,
+        noted_warnings() as said,
         _disk_errors(output),
         open_sink(output, described, dtype=np.dtype(job.dtype), overwrite=overwrite, ngff=ngff) as sink,
     ):
         record: dict[str, Any] = {}
         if job.dtype == "uint16":
-            record["intensity"] = _write_scaled(job, described.shape, sink, progress, record)
+            record["intensity"] = _write_scaled(job, described.shape, sink, progress, record, Path(output).parent)
         else:
             for region, block in _restored(job, progress, record):
                 sink.write(region, block)
@@ -127,10 +131,15 @@ def _restored(
 
 
 def _write_scaled(
-    job: Job, shape: tuple[int, ...], sink: Sink, progress: Progress | None, record: dict[str, Any]
+    job: Job, shape: tuple[int, ...], sink: Sink, progress: Progress | None, record: dict[str, Any], folder: Path
 ) -> dict[str, float]:
-    """Write uint16 with one scale for everything, which is known only at the end: float32 waits in an unnamed file."""
-    with tempfile.TemporaryFile() as file:
+    """Write uint16 with one scale for everything, which is known only at the end: float32 waits in an unnamed file.
+
+    It lies in the output's folder, since others may be small, and has its space from the start: where the disk is full,
+    a write into the map would kill the process.
+    """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        os.posix_fallocate(file.fileno(), 0, 4 * math.prod(shape))
         waiting = np.memmap(file, np.float32, "w+", shape=shape)
         regions = []
         low, high = 0.0, 0.0
@@ -159,7 +168,7 @@ def _provenance(job: Job, record: dict[str, Any], said: list[str], seconds: floa
             "dtype": job.dtype,
         },
         **record,
-        "warnings": said,
+        "warnings": [*job.remarks, *said],
         "seconds": round(seconds, 3),
     }
 
@@ -174,7 +183,7 @@ def _name(job: Job, timepoint: int, channel: int) -> str:
 
 
 @contextmanager
-def _told() -> Iterator[list[str]]:
+def noted_warnings() -> Iterator[list[str]]:
     """Collect the texts of our warnings for the record, and still show them."""
     said: list[str] = []
     show = warnings.showwarning

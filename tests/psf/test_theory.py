@@ -45,10 +45,10 @@ def test_pixel_integration_is_the_mean_over_the_pixel(shape):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(na=1.6), "not below immersion_index"),
-        (dict(na=0), "na is 0"),
-        (dict(emission_nm=0.52), "emission_nm is 0.52"),
-        (dict(immersion_index=float("nan")), "immersion_index is nan"),
+        ({"na": 1.6}, "not below immersion_index"),
+        ({"na": 0}, "na is 0"),
+        ({"emission_nm": 0.52}, "emission_nm is 0.52"),
+        ({"immersion_index": float("nan")}, "immersion_index is nan"),
     ],
 )
 def test_impossible_optics(change, message):

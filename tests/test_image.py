@@ -1,0 +1,52 @@
+"""Image: axes, sizes and the refusal of contradictions."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import gpudecon as gd
+from gpudecon.errors import InputError
+
+
+@given(
+    axes=st.sampled_from(["yx", "zyx", "cyx", "czyx", "tzyx", "tczyx", "tcyx"]),
+    t=st.integers(0, 1),
+    c=st.integers(0, 2),
+)
+def test_volume_is_the_stack_of_that_time_and_channel(axes, t, c):
+    full = np.arange(2 * 3 * 4 * 5 * 6).reshape(2, 3, 4, 5, 6)
+    index = tuple(slice(None) if a in axes else 0 for a in "tczyx")
+    image = gd.Image(full[index], axes)
+    t, c = t * ("t" in axes), c * ("c" in axes)
+    expected = full[t, c] if "z" in axes else full[t, c, 0]
+    assert (image.volume(t, c) == expected).all()
+    assert image.spatial_shape == expected.shape
+    assert image.sizes["c"] == (3 if "c" in axes else 1)
+
+
+def test_select_describes_the_output():
+    image = gd.Image(np.zeros((4, 3, 5, 6), np.uint16), "tcyx", (0.1, 0.1), tuple(gd.Channel(n) for n in "abc"))
+    chosen = image.select(channels=(2, 0), timepoints=(1,))
+    assert chosen.shape == (1, 2, 5, 6)
+    assert [c.name for c in chosen.channels] == ["c", "a"]
+    with pytest.raises(InputError, match="no pixels"):
+        chosen.volume()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((np.zeros((2, 3)), "xy"), "'xy'"),
+        ((np.zeros((2, 3)), "zyx"), "name 3 dimensions"),
+        ((np.zeros((2, 3, 4)), "qyx"), "'qyx'"),
+        ((np.zeros((0, 3)), "yx"), "empty"),
+        ((np.zeros((2, 3)), "yx", (0.1,)), "give 2 positive"),
+        ((np.zeros((2, 3)), "yx", 0.1), "give 2 positive"),
+        ((np.zeros((2, 3, 4)), "zyx", (0.1, -0.1, 0.1)), "give 3 positive"),
+        ((np.zeros((2, 3, 4)), "cyx", None, (gd.Channel("a"),)), "1 channels are described but the image has 2"),
+    ],
+)
+def test_contradictions_are_refused(arguments, message):
+    with pytest.raises(InputError, match=message):
+        gd.Image(*arguments)
