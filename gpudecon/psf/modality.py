@@ -23,7 +23,8 @@ import numpy as np
 from gpudecon.backend import Array, Backend
 from gpudecon.optics import Optics
 from gpudecon.psf.hankel import PinholeLattice, behind_pinhole
-from gpudecon.psf.phase import Layers, Real
+from gpudecon.psf.phase import Layers
+from gpudecon.psf.quadrature import Real
 from gpudecon.psf.radial import Beam, Pattern, Profile
 
 # (wavelength in nm, pattern) -> the light of the model that was chosen

@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpudecon.optics import Optics
+from gpudecon.psf.quadrature import Real, gauss_legendre
 
-Real = NDArray[np.float64]
 Complex = NDArray[np.complex128]
 
 
@@ -141,9 +141,7 @@ def pupil_nodes(
             s = zone.s(u)
             aberration = max((_steepest(layers.aberration(s, d).real, u) for d in depths_um), default=0.0)
             steepest = r_um * _steepest(s, u) + z_um * _steepest(layers.defocus(s), u) + aberration
-            # A phase that is linear over the piece needs span / 4 nodes and about 20 for 1e-14; see the tests.
-            x, w = np.polynomial.legendre.leggauss(24 + int(0.27 * k0 * (high - low) * steepest))
-            u, w = low + (high - low) * (x + 1) / 2, (high - low) * w / 2
+            u, w = gauss_legendre(low, high, k0 * (high - low) * steepest)
             parts.append((zone.s(u), w * zone.s(u) * zone.slope(u)))
     s, weight = (np.concatenate(p) for p in zip(*parts, strict=True))
     return Nodes(s, weight)

@@ -29,8 +29,9 @@ from gpudecon.errors import InputError
 from gpudecon.image import checked_voxel_um
 from gpudecon.optics import Optics
 from gpudecon.psf.modality import Origin, origin_um
-from gpudecon.psf.phase import Complex, Layers, Real, axial
+from gpudecon.psf.phase import Complex, Layers, axial
 from gpudecon.psf.psf import PSF
+from gpudecon.psf.quadrature import Real, gauss_legendre
 from gpudecon.psf.radial import APODIZATIONS, Apodization, DiffractedBeam
 from gpudecon.psf.sampling import Lateral, averaged
 from gpudecon.psf.zernike import Numbering, mode, zernike
@@ -228,8 +229,7 @@ def pupil_chords(
         np.diff(k0 * layers.aberration(s, optics.depth_um).real)
     )
     span = np.pi / 2 * (k0 * edge * reach_um + float(slope.max()) / (u[1] - u[0])) + steepness
-    v, w = np.polynomial.legendre.leggauss(24 + int(0.27 * span))
-    v, w = (v + 1) / 2, w / 2
+    v, w = gauss_legendre(0.0, 1.0, span)
     a, da = v * np.pi / 2, w * np.pi / 2
     sin_a, cos_a = edge * np.sin(a), edge * np.cos(a)
     across = (cos_a * da)[:, None]

@@ -28,7 +28,8 @@ import numpy as np
 
 from gpudecon.backend import Array, Backend
 from gpudecon.optics import Optics
-from gpudecon.psf.phase import Complex, Layers, Nodes, Real, axial, pupil_nodes
+from gpudecon.psf.phase import Complex, Layers, Nodes, axial, pupil_nodes
+from gpudecon.psf.quadrature import Real
 
 Pattern = Literal["vortex", "bottle"]
 Apodization = Literal["uniform", "aplanatic", "debye"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gpudecon.backend import Array, Backend
-from gpudecon.psf.phase import Real
+from gpudecon.psf.quadrature import Real
 
 # Samples on each side of a pixel's centre, besides those inside, and the cutoff in cycles per sample that they allow:
 # together they bound the error of the sinc by 3e-7.

@@ -116,12 +116,13 @@ class _Volumes:
             for n, v in zip(shape[-2:], voxel[-2:], strict=True)
         ]
         nz, dz = (shape[0], voxel[0]) if len(shape) == 3 else (1, 0.0)
-        planes = np.arange(nz) - nz // 2
+        planes = np.arange(-(nz // 2), nz - nz // 2, dtype=np.float64)
         is_symmetric = Layers.of(optics).is_ideal and instrument.is_symmetric
         # where the light is the same above and below, half of the planes suffice
-        self._planes, self._of_plane = np.unique(np.abs(planes) if is_symmetric else planes, return_inverse=True)
-        self._z = {d: origin_um(backend, optics, instrument, d, origin) + self._planes * dz for d in depths}
-        reach = max(float(np.abs(z).max()) for z in self._z.values())
+        self._of_plane = np.abs(planes).astype(np.intp) if is_symmetric else None
+        z = np.arange(nz // 2 + 1) * dz if is_symmetric else planes * dz
+        self._z = {d: origin_um(backend, optics, instrument, d, origin) + z for d in depths}
+        reach = max(float(np.abs(at).max()) for at in self._z.values())
         self._step = 1 / (SAMPLES_PER_PERIOD * instrument.cutoff)
         corner = float(np.hypot(*(axis.samples[-1] for axis in self._lateral)))
         radii = np.arange(int(corner / self._step) + 4, dtype=np.float64) * self._step
@@ -138,7 +139,8 @@ class _Volumes:
         if self._factor is not None:
             samples *= self._factor(z, depth, y.samples, x.samples)
         pixels = xp.maximum(averaged(self._backend, samples, y, x), 0)  # rounding goes below 0 where it is dark
-        return mirrored(self._backend, pixels, y.length, x.length)[xp.asarray(self._of_plane)]
+        volume = mirrored(self._backend, pixels, y.length, x.length)
+        return volume if self._of_plane is None else volume[xp.asarray(self._of_plane)]
 
 
 def beam_of(backend: Backend, optics: Optics, model: Model, apodization: Apodization | None) -> BeamOf:
