@@ -4,9 +4,9 @@
     python bench/psf.py --output bench/results/psf.jsonl              # add --device cuda for a GPU
 
 Vectorial PSFs of NA 1.4, index 1.515, 520 nm on voxels of 100 x 65 x 65 nm, averaged over each pixel.  The reference is
-the defining integral at 6 x 6 Gauss-Legendre points in each pixel, with more nodes in the pupil.  Errors are the largest
-difference, of the peak, of PSFs divided by their peak.  Times are the best and the median of several calls, after one
-that is not counted; programs take turns, so that a disturbance meets all of them.
+the defining integral at 6 x 6 Gauss-Legendre points in each pixel, with more nodes in the pupil.  Errors are the
+largest difference of PSFs divided by their peak.  Times are the best and the median of several calls, after one that is not
+counted; programs take turns, so that a disturbance meets all of them.
 """
 
 from __future__ import annotations

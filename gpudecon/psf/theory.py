@@ -116,11 +116,11 @@ class _Volumes:
             for n, v in zip(shape[-2:], voxel[-2:], strict=True)
         ]
         nz, dz = (shape[0], voxel[0]) if len(shape) == 3 else (1, 0.0)
-        planes = np.arange(-(nz // 2), nz - nz // 2, dtype=np.float64)
+        planes = np.arange(-(nz // 2), nz - nz // 2)
         is_symmetric = Layers.of(optics).is_ideal and instrument.is_symmetric
         # where the light is the same above and below, half of the planes suffice
-        self._of_plane = np.abs(planes).astype(np.intp) if is_symmetric else None
-        z = np.arange(nz // 2 + 1) * dz if is_symmetric else planes * dz
+        self._of_plane = np.abs(planes) if is_symmetric else None
+        z = np.asarray(dz * (np.arange(nz // 2 + 1) if is_symmetric else planes), np.float64)
         self._z = {d: origin_um(backend, optics, instrument, d, origin) + z for d in depths}
         reach = max(float(np.abs(at).max()) for at in self._z.values())
         self._step = 1 / (SAMPLES_PER_PERIOD * instrument.cutoff)
