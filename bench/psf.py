@@ -5,8 +5,8 @@
 
 Vectorial PSFs of NA 1.4, index 1.515, 520 nm on voxels of 100 x 65 x 65 nm, averaged over each pixel.  The reference is
 the defining integral at 6 x 6 Gauss-Legendre points in each pixel, with more nodes in the pupil.  Errors are the
-largest difference of PSFs divided by their peak.  Times are the best and the median of several calls, after one that is not
-counted; programs take turns, so that a disturbance meets all of them.
+largest difference of PSFs divided by their peak.  Times are the best and the median of several calls, after one that
+is not counted; programs take turns, so that a disturbance meets all of them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import importlib.metadata
 import importlib.util
 import json
+import os
 import platform
 import subprocess
 import time
@@ -49,6 +50,7 @@ def environment(device: str) -> dict[str, Any]:
         "date": time.strftime("%Y-%m-%d"),
         "cores": available_cores(),
         "processor": processor(),
+        "load_1min": round(os.getloadavg()[0], 2),
         "device": get_backend(device).describe(),
         "python": platform.python_version(),
         **{n: importlib.metadata.version(n) for n in names if importlib.util.find_spec(n)},

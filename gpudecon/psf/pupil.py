@@ -33,7 +33,7 @@ from gpudecon.psf.phase import Complex, Layers, axial
 from gpudecon.psf.psf import PSF
 from gpudecon.psf.quadrature import Real, gauss_legendre
 from gpudecon.psf.radial import APODIZATIONS, Apodization, DiffractedBeam
-from gpudecon.psf.sampling import Lateral, averaged
+from gpudecon.psf.sampling import Lateral, averaged, check_shape
 from gpudecon.psf.zernike import Numbering, mode, zernike
 
 Polarization = Literal["random", "circular"]
@@ -117,17 +117,14 @@ def pupil_psf(
         raise InputError(f"apodization {apodization!r}: 'uniform', 'aplanatic' and 'debye' exist, for model 'scalar'.")
     if model == "scalar" and polarization != "random":
         raise InputError(f"polarization {polarization!r} needs model 'vectorial'; the scalar one has none.")
-    if len(shape) not in (2, 3) or min(shape) < 1:
-        raise InputError(f"shape is {shape}; it must be (z, y, x) or (y, x), each at least 1.")
+    check_shape(shape)
     voxel = checked_voxel_um(voxel_um, len(shape))
     backend = get_backend(device)
     with backend.active():
         beam = DiffractedBeam(backend, optics, optics.emission_nm, model, apodization or "uniform")
         nz, dz = (shape[0], voxel[0]) if len(shape) == 3 else (1, 0.0)
-        z = (
-            origin_um(backend, optics, beam, optics.depth_um, axial_origin)
-            + np.arange(-(nz // 2), nz - nz // 2, dtype=np.float64) * dz
-        )
+        z = np.arange(-(nz // 2), nz - nz // 2, dtype=np.float64) * dz
+        z += origin_um(backend, optics, beam, optics.depth_um, axial_origin)
         cutoff = beam.cutoff if pixel_integration else None
         y, x = (Lateral.of(n, v, cutoff) for n, v in zip(shape[-2:], voxel[-2:], strict=True))
         focus = _Focus(backend, optics, pupil, model, APODIZATIONS[apodization or "uniform"], z, y.samples, x.samples)
@@ -225,10 +222,9 @@ def pupil_chords(
     edge = min(na, layers.immersion, layers.sample)
     u = np.linspace(0, np.pi / 2, 65)
     s = edge * np.sin(u)
-    slope = np.abs(np.diff(k0 * z_um * layers.defocus(s))) + np.abs(
-        np.diff(k0 * layers.aberration(s, optics.depth_um).real)
-    )
-    span = np.pi / 2 * (k0 * edge * reach_um + float(slope.max()) / (u[1] - u[0])) + steepness
+    defocus, aberration = layers.defocus(s), layers.aberration(s, optics.depth_um).real
+    path = z_um * np.abs(np.diff(defocus)).max() + np.abs(np.diff(aberration)).max()
+    span = k0 * (np.pi / 2 * edge * reach_um + 64 * float(path)) + steepness
     v, w = gauss_legendre(0.0, 1.0, span)
     a, da = v * np.pi / 2, w * np.pi / 2
     sin_a, cos_a = edge * np.sin(a), edge * np.cos(a)

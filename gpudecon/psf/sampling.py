@@ -13,12 +13,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from gpudecon.backend import Array, Backend
+from gpudecon.errors import InputError
 from gpudecon.psf.quadrature import Real
 
 # Samples on each side of a pixel's centre, besides those inside, and the cutoff in cycles per sample that they allow:
 # together they bound the error of the sinc by 3e-7.
 TAPS = 12
 LARGEST_CUTOFF = 0.375
+
+
+def check_shape(shape: tuple[int, ...]) -> None:
+    """Raise an `InputError` unless a PSF may have this shape."""
+    if len(shape) not in (2, 3) or min(shape) < 1:
+        raise InputError(f"shape is {shape}; it must be (z, y, x) or (y, x), each at least 1.")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from gpudecon.psf.modality import INSTRUMENTS, BeamOf, Instrument, Origin, origi
 from gpudecon.psf.phase import Layers
 from gpudecon.psf.psf import PSF
 from gpudecon.psf.radial import APODIZATIONS, Apodization, Beam, DiffractedBeam, GaussianBeam, Pattern
-from gpudecon.psf.sampling import Lateral, averaged, expanded, mirrored
+from gpudecon.psf.sampling import Lateral, averaged, check_shape, expanded, mirrored
 
 Model = Literal["vectorial", "scalar", "born-wolf", "gaussian"]
 
@@ -169,8 +169,7 @@ def _check(
     ):
         if value not in known:
             raise InputError(f"Unknown {name} {value!r}; use one of {', '.join(repr(k) for k in known if k)}.")
-    if len(shape) not in (2, 3) or min(shape) < 1:
-        raise InputError(f"shape is {shape}; it must be (z, y, x) or (y, x), each at least 1.")
+    check_shape(shape)
     if not len(depths_um) or not all(0 <= d < np.inf for d in depths_um):
         raise InputError(f"depths_um is {depths_um!r}; give one or more distances from the coverslip, from 0 on.")
     if apodization is not None and model != "scalar":
