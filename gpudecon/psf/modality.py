@@ -62,9 +62,9 @@ class Radial:
 class Widefield(Radial):
     """All of the specimen is excited evenly, and a camera sees it."""
 
-    def __init__(self, backend: Backend, optics: Optics, beam: BeamOf) -> None:
-        self._emission = beam(optics.emission_nm, None)
-        self.cutoff = self._emission.cutoff
+    def __init__(self, emission: Beam) -> None:
+        self._emission = emission
+        self.cutoff = emission.cutoff
 
     def profile(self, radii_um: Real, z_um: float, depths_um: tuple[float, ...]) -> Profile:
         return self._emission.profile(radii_um, z_um, depths_um)
@@ -121,7 +121,9 @@ class LightSheet(Radial):
 
     def profile(self, radii_um: Real, z_um: float, depths_um: tuple[float, ...]) -> Profile:
         detection = self._emission.profile(radii_um, z_um, depths_um)
-        focal_plane = {depth: focus_um(self._backend, self._optics, self._emission, depth) for depth in depths_um}
+        focal_plane = {
+            depth: focus_um(self._backend, self._optics, Widefield(self._emission), depth) for depth in depths_um
+        }
 
         def intensity(z: Real, depth: float) -> Array:
             # with the focal plane at z the source stands at focal_plane - z from it
@@ -143,7 +145,7 @@ class StimulatedDepletion(Radial):
         self._excitation = beam(optics.excitation_nm, None)
         self._emission = beam(optics.emission_nm, None)
         self._depletion = beam(optics.sted_nm, self._pattern)
-        self._bright = beam(optics.sted_nm, None)
+        self._bright = Widefield(beam(optics.sted_nm, None))
         # exp(-S k^2 r^2) is narrower than the doughnut by sqrt(S) and has no sharp cutoff
         self.cutoff = self._excitation.cutoff + self._depletion.cutoff * np.sqrt(1 + optics.sted_saturation)
         if optics.pinhole_au is not None:
@@ -177,7 +179,7 @@ class StimulatedDepletion(Radial):
 
 
 INSTRUMENTS: dict[str, Callable[[Backend, Optics, BeamOf], Instrument]] = {
-    "widefield": Widefield,
+    "widefield": lambda backend, optics, beam: Widefield(beam(optics.emission_nm, None)),
     "confocal": PointScanning,
     "spinning-disk": SpinningDisk,
     "two-photon": lambda backend, optics, beam: PointScanning(backend, optics, beam, photons=2),
@@ -206,18 +208,18 @@ def sheet_intensity(optics: Optics, position_um: Real) -> Real:
     return np.asarray(np.exp(-2 * (position / width) ** 2))
 
 
-def axial_unit_um(optics: Optics, light: Beam | Instrument) -> float:
+def axial_unit_um(optics: Optics, light: Instrument) -> float:
     """About the half width of a PSF along z, wavelength n / NA^2, from the lateral cutoff 2 NA / wavelength."""
     return 2 * optics.immersion_index / (optics.na * light.cutoff)
 
 
-def focus_um(backend: Backend, optics: Optics, light: Beam | Instrument, depth_um: float) -> float:
+def focus_um(backend: Backend, optics: Optics, light: Instrument, depth_um: float) -> float:
     """Stage position of the largest intensity on the axis, in um from the paraxial focus of a source at this depth.
 
     It is sought where rays cross the axis, between the paraxial and the marginal ones, to 1e-4 of the axial width.
     """
     layers = Layers.of(optics)
-    if layers.is_ideal and getattr(light, "is_symmetric", True):
+    if layers.is_ideal and light.is_symmetric:
         return 0.0
     s = np.linspace(1e-3, 0.97 * min(optics.na, layers.sample), 400)
     # a ray's path is stationary where it crosses the axis
@@ -226,7 +228,7 @@ def focus_um(backend: Backend, optics: Optics, light: Beam | Instrument, depth_u
     low, high = min(crossing.min(), 0.0) - 4 * unit, max(crossing.max(), 0.0) + 4 * unit
     reach = max(abs(low), abs(high))
     profile = light.profile(np.zeros(1), reach, (depth_um,))
-    factor = light.factor(reach, (depth_um,)) if hasattr(light, "factor") else None
+    factor = light.factor(reach, (depth_um,))
     z = np.linspace(low, high, 32 * int(np.ceil((high - low) / unit)))
     for _ in range(2):
         values = profile(z, depth_um)[:, 0]
@@ -237,7 +239,7 @@ def focus_um(backend: Backend, optics: Optics, light: Beam | Instrument, depth_u
     return best
 
 
-def origin_um(backend: Backend, optics: Optics, light: Beam | Instrument, depth_um: float, origin: Origin) -> float:
+def origin_um(backend: Backend, optics: Optics, light: Instrument, depth_um: float, origin: Origin) -> float:
     """The stage position, from the paraxial focus, of what `Origin` names."""
     if origin == "peak":
         return focus_um(backend, optics, light, depth_um)

@@ -28,7 +28,7 @@ from gpudecon.backend import Array, Backend, get_backend
 from gpudecon.errors import InputError
 from gpudecon.image import checked_voxel_um
 from gpudecon.optics import Optics
-from gpudecon.psf.modality import Origin, origin_um
+from gpudecon.psf.modality import Origin, Widefield, origin_um
 from gpudecon.psf.phase import Complex, Layers, axial
 from gpudecon.psf.psf import PSF
 from gpudecon.psf.quadrature import Real, gauss_legendre
@@ -124,7 +124,7 @@ def pupil_psf(
         beam = DiffractedBeam(backend, optics, optics.emission_nm, model, apodization or "uniform")
         nz, dz = (shape[0], voxel[0]) if len(shape) == 3 else (1, 0.0)
         z = np.arange(-(nz // 2), nz - nz // 2, dtype=np.float64) * dz
-        z += origin_um(backend, optics, beam, optics.depth_um, axial_origin)
+        z += origin_um(backend, optics, Widefield(beam), optics.depth_um, axial_origin)
         cutoff = beam.cutoff if pixel_integration else None
         y, x = (Lateral.of(n, v, cutoff) for n, v in zip(shape[-2:], voxel[-2:], strict=True))
         focus = _Focus(backend, optics, pupil, model, APODIZATIONS[apodization or "uniform"], z, y.samples, x.samples)
