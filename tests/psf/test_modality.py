@@ -228,3 +228,17 @@ def test_volume_of_a_spinning_disk():
     emission = disk.profile(radii.ravel(), *REACH)(z, 0.0).reshape(3, 6, 5)
     expected = emission * disk.factor(*REACH)(z, 0.0, y_um, x_um)
     assert_allclose(volume / volume.max(), expected / expected.max(), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("pixel", [0.03, 0.1])
+@pytest.mark.parametrize("saturation", [1, 30, 300])
+def test_pixels_of_a_sted_microscope_are_means_over_their_area(pixel, saturation):
+    # its spectrum has no sharp end
+    optics = {**STED, "sted_saturation": saturation, "sted_residual": 0.01}
+    found = theoretical_psf(Optics(**optics), (1, 5, 7), (0.1, pixel, pixel)).array[0]
+    nodes, weights = np.polynomial.legendre.leggauss(24)
+    y, x = (((np.arange(n) - n // 2)[:, None] + nodes / 2) * pixel for n in (5, 7))
+    radii = np.hypot(y[:, :, None, None], x)
+    values = table(radii.ravel(), np.zeros(1), **optics).reshape(radii.shape)
+    exact = np.einsum("aibj,i,j->ab", values, weights, weights)
+    assert_allclose(found / found.max(), exact / exact.max(), rtol=0, atol=1e-4)
