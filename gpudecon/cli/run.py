@@ -180,7 +180,7 @@ def _measured(args: argparse.Namespace, image: Image) -> tuple[PSF, ...]:
 
 
 def _theoretical(args: argparse.Namespace, image: Image, channels: tuple[int, ...]) -> tuple[PSF, ...]:
-    from gpudecon.psf.theory import gaussian_sigma_um, theoretical_psf
+    from gpudecon.psf.theory import psf_window, theoretical_psf
 
     emission = args.emission_nm
     if emission is None and image.channels and all(image.channels[c].emission_nm for c in channels):
@@ -206,8 +206,6 @@ def _theoretical(args: argparse.Namespace, image: Image, channels: tuple[int, ..
             immersion_index=args.immersion_index,
             sample_index=args.sample_index,
         )
-        lateral, axial = gaussian_sigma_um(optics)
-        sigmas = (axial, lateral, lateral)[-len(image.spatial_axes) :]
-        shape = tuple(2 * int(4 * s / v + 1) + 1 for s, v in zip(sigmas, image.voxel_um, strict=True))
+        shape = psf_window(optics, image.spatial_shape, image.voxel_um)
         psfs.append(theoretical_psf(optics, shape, image.voxel_um))
     return tuple(psfs)
