@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gpudecon.backend.fft_length import fastest_shape
 from gpudecon.backend.ops import NumpyOps
-from gpudecon.backend.slabs import SLAB_BYTES, Slabs, available_cores
+from gpudecon.backend.slabs import Slabs, available_cores, largest_slab
 from gpudecon.errors import InputError
 
 Real = NDArray[np.float32]
@@ -89,7 +89,7 @@ class NumpyFFT:
         nz, ny, nx = shape
         self._plane_bytes = ny * (nx // 2 + 1) * 8
         self._row_bytes = nz * (nx // 2 + 1) * 8
-        planes = min(nz, max(1, SLAB_BYTES // self._plane_bytes))
+        planes = min(nz, largest_slab(self._plane_bytes))
         self._scratch: SimpleQueue[Spectrum] = SimpleQueue()
         for _ in range(slabs.threads):
             self._scratch.put(np.empty((planes, ny, nx // 2 + 1), np.complex64))
@@ -133,9 +133,14 @@ class NumpyFFT:
         self._inverse_planes(spectrum, real, needed, forward=not sign)
 
     def _forward_planes(self, source: Real, spectrum: Spectrum, filled: int, *, forward: bool) -> None:
+        in_place = np.may_share_memory(source, spectrum)
+
         def planes(cut: slice) -> None:
             if cut.start >= filled:
                 spectrum[cut] = 0
+                return
+            if not in_place:
+                self._library.real_to_complex(source[cut], spectrum[cut], forward=forward)
                 return
             with self._borrowed(cut) as scratch:  # libraries do not promise to work in place here
                 self._library.real_to_complex(source[cut], scratch, forward=forward)

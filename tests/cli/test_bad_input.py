@@ -125,7 +125,10 @@ def test_option(refused, run_line, name):
 
 
 OPTICS = {
-    "NA of the immersion": ("--na 1.515 --emission-nm 520 --immersion-index 1.515", ["na 1.515", "not below immersion_index"]),
+    "NA of the immersion": (
+        "--na 1.515 --emission-nm 520 --immersion-index 1.515",
+        ["na 1.515", "not below immersion_index"],
+    ),
     "NA 0": ("--na 0 --emission-nm 520 --immersion-index 1.515", ["na is 0"]),
     "wavelength in um": ("--na 1.2 --emission-nm 0.52 --immersion-index 1.515", ["emission_nm is 0.52", "150"]),
     "two wavelengths": ("--na 1.2 --emission-nm 520 610 --immersion-index 1.515", ["2 values", "1 channels"]),
