@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -31,6 +33,8 @@ class Info:
     seconds: float
     divergence: float | None
 
+
+LARGEST = 1e30
 
 Callback = Callable[[int, Array, Info], object]
 
@@ -77,6 +81,7 @@ class Deconvolver:
             voxel_um = checked_voxel_um(voxel_um, len(self.shape))
         self.psf = as_psf(psf, len(self.shape), voxel_um)
         self.backend = get_backend(device, threads=threads)
+        self._busy = threading.Lock()  # one image at a time has the buffers
         sizes = voxel_um or self.psf.voxel_um or (1.0,) * len(self.shape)
         self._voxel_um = _three_dimensional(sizes, sizes[0])
         with self.backend.active():
@@ -88,15 +93,16 @@ class Deconvolver:
             )
 
     def __call__(self, image: Array, callback: Callback | None = None, *, divergence_every: int = 10) -> Array:
-        """The restored image: float32, same shape, on the device where the image was.
+        """The restored image: float32, same shape; a CuPy array if the image is one on this device, else NumPy's.
 
         ``callback(iteration, estimate, info)`` is called after each iteration, from 1; the estimate is image-shaped, on
         the backend, and valid until the next iteration.  Every ``divergence_every`` iterations (0: never) and at the
         last one `Info.divergence` is computed, which costs one more blur and waits for the device.
         """
-        backend = self.backend
-        estimate = self._iterate(image, callback, divergence_every)
-        return _result(backend, estimate, self._model.image_shape, image)
+        image = _checked_image(image)
+        with self._busy:
+            estimate = self._iterate(image, callback, divergence_every)
+            return _result(self.backend, estimate, self._model.image_shape, image)
 
     def _iterate(self, image: Array, callback: Callback | None, divergence_every: int) -> Array:
         """The last estimate, on the domain."""
@@ -165,10 +171,7 @@ def deconvolve(
 
     >>> restored = deconvolve(image, psf, method="rl", iterations=30, background=100.0)    # doctest: +SKIP
     """
-    if not _on_some_gpu(image):
-        image = np.asarray(image)
-    if image.dtype.kind not in "uif":
-        raise InputError(f"The image holds {image.dtype}; it must hold real numbers.")
+    image = _checked_image(image)
     decon = Deconvolver(
         image.shape,
         psf,
@@ -215,6 +218,19 @@ def _divergence(problem: Problem, estimate: Array) -> float:
     return float(rows.sum()) / int(image.size)
 
 
+def _checked_image(image: Array) -> Array:
+    """An array of real numbers; NumPy's unless it is on a GPU."""
+    if isinstance(image, np.ma.MaskedArray):
+        raise InputError("The image is a masked array; fill the masked voxels first, they are no measurement.")
+    if not _on_some_gpu(image):
+        image = np.asarray(image)
+    if not hasattr(image, "get") and not isinstance(image, np.ndarray):
+        raise InputError(f"The image is a {type(image).__name__}; give a NumPy or a CuPy array.")
+    if image.dtype.kind not in "uif":
+        raise InputError(f"The image holds {image.dtype}; it must hold real numbers.")
+    return image
+
+
 def _checked_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     if len(shape) not in (2, 3) or min(shape) < 1:
         raise InputError(
@@ -226,7 +242,7 @@ def _checked_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
 def _checked_background(background: float | str) -> float | Literal["auto"]:
     if background == "auto":
         return "auto"
-    if isinstance(background, str) or not np.isfinite(background):
+    if not isinstance(background, Real) or isinstance(background, bool) or not np.isfinite(background):
         raise InputError(f"background is {background!r}; give a number in the image's units, or 'auto'.")
     return float(background)
 
@@ -237,6 +253,10 @@ def _checked_range(image: Array) -> tuple[float, float]:
     if not (np.isfinite(lowest) and np.isfinite(highest)):
         wrong = int(image.size - np.isfinite(image).sum())
         raise InputError(f"The image holds {wrong} NaN or infinite voxels; replace them before restoring.")
+    if max(abs(lowest), abs(highest)) > LARGEST:
+        raise InputError(
+            f"The image's values reach {max(highest, -lowest):.3g}; float32 sums need them below {LARGEST:g}."
+        )
     if lowest == highest == 0:
         raise InputError("The image is zero everywhere; there is nothing to restore.")
     return lowest, highest

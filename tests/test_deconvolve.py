@@ -2,6 +2,7 @@
 
 import itertools
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -145,6 +146,54 @@ def test_background_is_explained_not_subtracted(scene, edges):
     assert explained.max() == pytest.approx(ignored.max(), rel=0.1)
 
 
+@pytest.mark.parametrize("offset", [-0.5, 0.0, 0.5])
+def test_a_background_near_the_mean_does_not_extinguish_a_sparse_specimen(asymmetric_psf, rng, offset):
+    """Nearly all light is background: the start must not fall to nothing where the mean does not exceed it."""
+    truth = np.zeros((12, 40, 40))
+    truth[6, 20, 20] = 3000
+    psf = asymmetric_psf((5, 7, 7))
+    image = rng.poisson(ndimage.convolve(truth, psf, mode="constant") + 100).astype(np.float32)
+    background = float(image.mean()) + offset
+    restored = gd.deconvolve(image, psf, iterations=30, background=background, device="cpu")
+    assert restored[4:9, 17:24, 17:24].sum() > 2000
+
+
+@pytest.mark.parametrize("method", list(gd.METHODS))
+@pytest.mark.parametrize("scale", [1e-25, 1e-12, 1e18])
+def test_extreme_units(scene, method, scale):
+    image, psf = scene(*SHAPES[0])
+    expected = gd.deconvolve(image, psf, method, device="cpu")
+    restored = gd.deconvolve(image * np.float32(scale), psf, method, device="cpu") / np.float32(scale)
+    np.testing.assert_allclose(restored, expected, atol=2e-3 * float(np.abs(expected).max()))
+
+
+def test_wiener_auto_keeps_the_mean_and_says_when_noise_cannot_be_measured(rng):
+    image = rng.poisson(np.full((12, 24, 24), 10.0)).astype(np.float32)
+    with pytest.warns(gd.GpudeconWarning, match="passes every frequency"):
+        restored = gd.deconvolve(image, np.ones((1, 1, 1), np.float32), "wiener", device="cpu")
+    assert restored.sum(dtype=float) == pytest.approx(image.sum(dtype=float), rel=1e-3)
+    assert restored.std() == pytest.approx(image.std(), rel=0.02), "noise is not known, so little may be smoothed"
+
+
+def test_one_deconvolver_serves_several_threads(scene):
+    image, psf = scene(*SHAPES[0])
+    decon = gd.Deconvolver(image.shape, psf, iterations=10, device="cpu", threads=2)
+    expected = decon(image)
+    with ThreadPoolExecutor(4) as pool:
+        for restored in pool.map(lambda _: decon(image), range(12)):
+            assert (restored == expected).all()
+
+
+def test_deconvolver_refuses_what_deconvolve_refuses(scene):
+    image, psf = scene(*SHAPES[0])
+    decon = gd.Deconvolver(image.shape, psf, iterations=np.int64(2), device="cpu")
+    assert (decon(image.tolist()) == decon(image)).all()
+    with pytest.raises(InputError, match="complex128"):
+        decon(image.astype(complex))
+    with pytest.raises(InputError, match="masked array"):
+        decon(np.ma.masked_less(image, 3))
+
+
 def test_deconvolver_is_reusable(scene, rng):
     image, psf = scene(*SHAPES[0])
     decon = gd.Deconvolver(image.shape, psf, iterations=5, acceleration="shb", device="cpu")
@@ -262,6 +311,8 @@ BAD = {
     "background": ({"background": float("nan")}, "background is nan"),
     "all negative": ({"image": np.full((4, 8, 9), -3.0), "background": -9.0}, "not above the background -9 and 0"),
     "background too high": ({"background": 2.0}, "not above the background"),
+    "background list": ({"background": [1.0]}, "give a number in the image's units"),
+    "too large": ({"image": np.full((4, 8, 9), 1e35)}, "reach 1e\\+35"),
     "voxel": ({"voxel_um": 0.1}, r"voxel_um is 0.1; give 3 positive"),
     "voxel zero": ({"voxel_um": (0.0, 1.0, 1.0)}, "give 3 positive"),
     "device": ({"device": "gpu"}, "Unknown device 'gpu'"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import AbstractContextManager
+from numbers import Integral
 from typing import Any, Protocol
 
 from gpudecon.backend.ops import Array as Array
@@ -100,8 +101,8 @@ def get_backend(device: str = "auto", *, threads: int | None = None, memory_limi
     """
     if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise InputError(f"Unknown device {device!r}; use 'auto', 'cpu', 'cuda' or 'cuda:N'.")
-    if threads is not None and threads < 1:
-        raise InputError(f"threads is {threads}; give a positive number of CPU threads.")
+    if threads is not None and (not isinstance(threads, Integral) or threads < 1):
+        raise InputError(f"threads is {threads!r}; give a positive number of CPU threads.")
     if device != "cpu":
         from gpudecon.backend.cupy import CupyBackend, missing_for_cuda
 

@@ -103,6 +103,7 @@ def _table(stacks: dict[str, Any]) -> str:
             for direction, voxel in (("xy", VOXEL_UM[2]), ("z", VOXEL_UM[0]))
         )
         lines.append(f"{name:<10} {error:>8.3f} {xy:>15} {z:>14}")
+    lines.append("resolution: 1 / the frequency up to which the image correlates with the truth by at least 0.5")
     return "\n".join(lines)
 
 

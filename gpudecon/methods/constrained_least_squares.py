@@ -62,7 +62,7 @@ class ConstrainedLeastSquares:
         """
         spectrum, power_per_variance = measured_spectrum(problem)
         if self.noise_variance == "auto":
-            noise = noise_power(problem, spectrum)
+            noise, _ = noise_power(problem, spectrum)
         else:
             noise = self.noise_variance * power_per_variance
         power = binned_power(problem, spectrum, lambda transfer, laplacian: laplacian.astype("f8") ** 2 / transfer)

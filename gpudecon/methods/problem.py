@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Protocol, get_args, get_origin, get_type_hints
 
 from gpudecon.backend import Array, Backend
@@ -51,8 +52,14 @@ def check_options(method: Any) -> None:
         parts = get_args(hint) if get_origin(hint) is not Literal and get_args(hint) else (hint,)
         words = [w for part in parts if get_origin(part) is Literal for w in get_args(part)]
         types = tuple(t for t in parts if isinstance(t, type))
-        number = isinstance(given, int | float) and not isinstance(given, bool)
-        fits = (isinstance(given, str) and given in words) or (float in types and number) or (type(given) in types)
+        number = isinstance(given, Real) and not isinstance(given, bool)
+        whole = isinstance(given, Integral) and not isinstance(given, bool)
+        fits = (
+            (isinstance(given, str) and given in words)
+            or (float in types and number)
+            or (int in types and whole)
+            or (bool in types and isinstance(given, bool))
+        )
         if not fits:
             allowed = [repr(w) for w in words] + [
                 {"int": "a whole number", "float": "a number", "bool": "True or False"}[t.__name__] for t in types

@@ -21,7 +21,8 @@ class RichardsonLucy:
 
         f <- f / (H^T 1) * H^T( g / (H f + b) )
 
-    from a flat start; the flux of the image is kept, the estimate is non-negative.
+    from a flat start.  The estimate is non-negative; with background 0 and periodic edges every step keeps the flux
+    exactly, otherwise nearly so.  With a background far above the signal the steps are small: `acceleration` helps.
 
     Parameters
     ----------
@@ -63,9 +64,13 @@ class RichardsonLucy:
 
 
 def flat_start(problem: Problem, image: Array) -> Array:
-    """A constant estimate that explains the image's total flux above the background."""
+    """A constant estimate with the mean of what the image holds above the background.
+
+    Voxels below it count as 0: in a sparse image the plain mean may lie below the background, and what starts near 0
+    stays near 0, since steps are factors.
+    """
     model, xp = problem.model, problem.backend.xp
-    excess = float(image.mean(dtype="float64")) - problem.background
+    excess = float(xp.maximum(image - xp.float32(problem.background), 0).mean(dtype="float64"))
     estimate = model.empty()
     estimate[...] = max(excess, FLOOR * problem.highest)
     if model.weights is not None:

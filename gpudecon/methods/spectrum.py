@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,10 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpudecon.backend import Array
+from gpudecon.errors import GpudeconWarning
 from gpudecon.methods.problem import Problem
 
 # Frequencies that the PSF passes with less than this fraction of its largest transfer carry noise only.
 BEYOND_SUPPORT = 1e-3
+# Where even the darkest frequencies are passed with more than this fraction, what they hold is not taken for noise.
+NOISE_REFERENCE = 0.05
 
 
 def image_spectrum(problem: Problem) -> Array:
@@ -62,23 +66,31 @@ def measured_spectrum(problem: Problem) -> tuple[Array, float]:
     return model.spectrum, float(np.prod([float((w.astype(np.float64) ** 2).sum()) for w in windows]))
 
 
-def noise_power(problem: Problem, spectrum: Array) -> float:
-    """Power S_n per frequency of the noise, taken for white.
+def noise_power(problem: Problem, spectrum: Array) -> tuple[float, bool]:
+    """Power S_n per frequency of the noise, taken for white, and whether it can be relied on.
 
     The mean of |G|^2 where the PSF passes least: beyond the OTF's support, or over the darkest 2 % of all frequencies
-    where the sampling leaves none beyond it.
+    where the sampling leaves none beyond it.  These may hold signal too; then S_n is too large, which is warned of.
     """
     model, xp = problem.model, problem.backend.xp
     steps = [max(1, n // 64) for n in model.domain[:2]]
     sample = xp.abs(model.otf[:: steps[0], :: steps[1]]) * float(model.size)
-    dark = max(BEYOND_SUPPORT, float(xp.quantile(sample, 0.02)))
+    darkest = float(xp.quantile(sample, 0.02))
+    dark = max(BEYOND_SUPPORT, darkest)
     twice = _column_multiplicity(problem)
     energy = count = 0.0
     for z in range(model.domain[0]):
         below = (xp.abs(model.otf[z]) * float(model.size) <= dark) * twice
-        energy += float((xp.abs(spectrum[z]) ** 2 * below).sum())
+        energy += float((xp.abs(spectrum[z]).astype(np.float64) ** 2 * below).sum())
         count += float(below.sum())
-    return energy / max(count, 1.0)
+    if darkest > NOISE_REFERENCE:
+        warnings.warn(
+            f"The PSF passes every frequency (the least with {darkest:.2g}), so the image holds no measure of its "
+            "noise: 'auto' may smooth too much; give the method's constant, or a PSF that is not narrower than a voxel.",
+            GpudeconWarning,
+            stacklevel=6,
+        )
+    return energy / max(count, 1.0), darkest <= NOISE_REFERENCE
 
 
 @dataclass(frozen=True)
@@ -102,7 +114,7 @@ def binned_power(problem: Problem, spectrum: Array, quantity: Callable[[Array, A
     bins = len(_LOG_VALUES)
     energy, count = xp.zeros(bins, np.float64), xp.zeros(bins, np.float64)
     for z in range(model.domain[0]):
-        power = (xp.abs(spectrum[z]) ** 2).astype(np.float64) * twice
+        power = xp.abs(spectrum[z]).astype(np.float64) ** 2 * twice
         weight = xp.broadcast_to(twice, power.shape).copy()
         if z == 0:
             power[0, 0] = weight[0, 0] = 0.0

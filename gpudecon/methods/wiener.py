@@ -33,7 +33,8 @@ class Wiener:
     ----------
     noise_to_signal
         S_n / S_f, a positive number, or "auto": that of the least expected mean square error, with S_n from the
-        frequencies beyond the OTF's support and the object's power from what the others hold above it.
+        frequencies beyond the OTF's support and the object's power from what the others hold above it.  "auto" keeps
+        the image's mean, which is known better than any other frequency.
     nonnegative
         Set negative values of the result to zero.  The filter itself knows no positivity.
     """
@@ -51,8 +52,14 @@ class Wiener:
 
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the restored image once."""
-        ratio = _least_risk_ratio(problem) if self.noise_to_signal == "auto" else self.noise_to_signal
-        yield filtered(problem, noise_to_signal=ratio, gamma=0.0, nonnegative=self.nonnegative)
+        if self.noise_to_signal == "auto":
+            ratio, keep_mean = _least_risk_ratio(problem), True
+        else:
+            ratio, keep_mean = self.noise_to_signal, False
+        yield filtered(problem, noise_to_signal=ratio, gamma=0.0, nonnegative=self.nonnegative, keep_mean=keep_mean)
+
+
+UNMEASURED = 0.01  # the most that "auto" takes where the image holds no measure of its noise
 
 
 def _least_risk_ratio(problem: Problem) -> float:
@@ -63,22 +70,27 @@ def _least_risk_ratio(problem: Problem) -> float:
     summed over frequencies of like |H|^2, where |G|^2 is an average over many.
     """
     spectrum, _ = measured_spectrum(problem)
-    noise = noise_power(problem, spectrum)
+    noise, is_reliable = noise_power(problem, spectrum)
     power = binned_power(problem, spectrum, lambda transfer, _: transfer)
     passed = (power.value > BEYOND_SUPPORT**2) & (power.count > 0)
     transfer, count = power.value[passed], power.count[passed]
     signal = np.maximum(power.energy[passed] - count * noise, 0) / transfer
     ratios = np.geomspace(1e-8, 1e2, 401)
     risks = [float(np.sum((transfer * count * noise + k**2 * signal) / (transfer + k) ** 2)) for k in ratios]
-    return float(ratios[int(np.argmin(risks))])
+    ratio = float(ratios[int(np.argmin(risks))])
+    return ratio if is_reliable else min(ratio, UNMEASURED)
 
 
-def filtered(problem: Problem, *, noise_to_signal: float, gamma: float, nonnegative: bool) -> Array:
+def filtered(
+    problem: Problem, *, noise_to_signal: float, gamma: float, nonnegative: bool, keep_mean: bool = False
+) -> Array:
     """The image after ``conj(H) G / (|H|^2 + noise_to_signal + gamma L^2)``, in an array of its own."""
     model, ops = problem.model, problem.backend.ops
     spectrum = image_spectrum(problem)
     tables = laplacian_tables(problem)
     ops.regularized_filter(spectrum, model.otf, *tables, noise_to_signal, gamma, float(model.size))
+    if keep_mean:  # the filter divides it by 1 + noise_to_signal
+        spectrum[0, 0, 0] *= 1 + noise_to_signal
     model.fft.inverse(spectrum, model.work)
     restored = model.work.copy()  # the model's field stays free for whoever looks at the result
     if nonnegative:

@@ -13,8 +13,11 @@ from gpudecon.psf.psf import PSF, SUM_TOLERANCE
 
 # A centre found closer to n // 2 than this is left alone: a fit to a noisy bead is not better than that.
 CENTRE_TOLERANCE = 0.05
-# Values below this many standard deviations of the noise, in the mean over 3 voxels along each axis, are no signal.
+# A local mean below this many standard deviations of its own noise is no signal.
 NOISE_SIGMAS = 3.0
+# Sizes (z, y, x) of the local means that are tried, finest first: the wide cone of light out of focus is faint in every
+# voxel but strong in the mean of many.
+SCALES = ((3, 3, 3), (3, 7, 7), (5, 15, 15), (5, 31, 31))
 
 
 def measured_psf(array: NDArray[Any], voxel_um: tuple[float, ...] | None, name: str = "PSF") -> PSF:
@@ -22,7 +25,8 @@ def measured_psf(array: NDArray[Any], voxel_um: tuple[float, ...] | None, name: 
 
     1. Background: the median of the lateral frame of the middle planes (the outer planes of a widefield PSF are full of
        its own light) is subtracted.
-    2. Noise: where the local mean is below 3 standard deviations of that frame's noise, or negative, the PSF is 0.
+    2. Noise: a voxel keeps its value where the mean of its 3 x 3 x 3 surroundings is above 3 standard deviations of
+       that mean's noise; else it takes the first mean over wider surroundings that is, and 0 where none is.
     3. Centre: a Gaussian with free centre, widths and offset is fitted around the peak and the PSF shifted, by whole
        voxels and a Fourier phase, to n // 2.
     4. Sum 1.
@@ -58,20 +62,13 @@ def _without_background(data: NDArray[np.float64], name: str) -> NDArray[np.floa
             f"{name} does not stand out: its border is at {background:.4g}, its peak at {peak:.4g}; crop around one "
             "point source, or subtract what surrounds it."
         )
-    local = data - background
-    for axis in range(data.ndim):
-        if data.shape[axis] >= 3:
-            local = _mean_of_three(local, axis)
-    # the mean over 27 voxels (9 in a plane) has that much less noise
-    threshold = NOISE_SIGMAS * noise / np.sqrt(3.0 ** sum(n >= 3 for n in data.shape))
-    cleaned = np.where(local > threshold, np.maximum(data - background, 0), 0)
+    cleaned = _significant(data - background, noise)
     if not cleaned.any():
         raise InputError(f"{name}: nothing is left above the background {background:.4g} and its noise.")
     if background > 1e-3 * peak or noise > 1e-3 * peak:
         _warn(
             f"{name}: background {background:.4g} ({background / peak:.1%} of the peak) subtracted; "
-            f"{np.mean(cleaned == 0):.0%} of the voxels, those within {NOISE_SIGMAS:g} sigma of the noise "
-            f"{noise:.3g}, set to 0."
+            f"{np.mean(cleaned == 0):.0%} of the voxels do not stand out of the noise {noise:.3g} and were set to 0."
         )
     elif data.min() < 0:
         _warn(f"{name}: negative values (lowest {data.min():.3g}) set to 0.")
@@ -90,11 +87,20 @@ def _lateral_frame(data: NDArray[np.float64]) -> NDArray[np.float64]:
     return data[nz // 4 : max(nz - nz // 4, nz // 4 + 1)][:, border]
 
 
-def _mean_of_three(a: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-    padded = np.pad(a, [(1, 1) if i == axis else (0, 0) for i in range(a.ndim)], mode="edge")
-    n = a.shape[axis]
-    parts: list[NDArray[np.float64]] = [np.take(padded, range(i, i + n), axis=axis) for i in range(3)]
-    return (parts[0] + parts[1] + parts[2]) / 3
+def _significant(signal: NDArray[np.float64], noise: float) -> NDArray[np.float64]:
+    """The signal where it stands out of the noise by itself, its mean at the finest of `SCALES` where that does."""
+    from scipy.ndimage import uniform_filter
+
+    cleaned = np.zeros_like(signal)
+    rest = np.ones(signal.shape)  # 1 where nothing has stood out yet: what has must not spill into wider means
+    for i, scale in enumerate(SCALES):
+        size = [min(width, n) for width, n in zip(scale[-signal.ndim :], signal.shape, strict=True)]
+        share = np.maximum(uniform_filter(rest, size, mode="nearest"), 1e-12)
+        mean = uniform_filter(signal * rest, size, mode="nearest") / share
+        stands_out = (rest > 0) & (mean > NOISE_SIGMAS * noise / np.sqrt(share * np.prod(size)))
+        cleaned[stands_out] = signal[stands_out] if i == 0 else mean[stands_out]
+        rest[stands_out] = 0
+    return np.maximum(cleaned, 0)
 
 
 def _centred(data: NDArray[np.float64], name: str) -> NDArray[np.float64]:

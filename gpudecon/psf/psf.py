@@ -35,7 +35,7 @@ class PSF:
             raise InputError(f"The PSF holds {given.dtype}; it must hold real numbers.")
         if given.ndim not in (2, 3) or 0 in given.shape:
             raise InputError(f"The PSF has shape {given.shape}; it must be (z, y, x) or (y, x).")
-        array = given.astype(np.float32)
+        array = given.astype(np.float64)
         if not np.isfinite(array).all():
             raise InputError(
                 f"The PSF holds {int((~np.isfinite(array)).sum())} NaN or infinite values; give finite ones."
@@ -48,7 +48,7 @@ class PSF:
         total = float(array.sum(dtype=np.float64))
         if total <= 0:
             raise InputError("The PSF is zero everywhere; give the image of a point source.")
-        object.__setattr__(self, "array", np.ascontiguousarray(array / np.float32(total)))
+        object.__setattr__(self, "array", np.ascontiguousarray(array / total, np.float32))
         if self.voxel_um is not None:
             object.__setattr__(self, "voxel_um", checked_voxel_um(self.voxel_um, array.ndim, "The PSF's voxel_um"))
 
@@ -87,8 +87,10 @@ def _fourier_interpolation(n: int, v_old: float, v_new: float) -> NDArray[np.flo
     # cycles per old sample that both grids carry; the Nyquist term of an even length is left out for symmetry
     k = np.fft.fftfreq(n)
     k = k[np.abs(k) < min(0.5, 0.5 * v_old / v_new) - 1e-12]
-    phase = position[:, None] - (np.arange(n) - n // 2)
-    matrix: NDArray[np.float64] = np.cos(2 * np.pi * phase[..., None] * k).sum(axis=2) / n
+
+    to = np.exp(2j * np.pi * position[:, None] * k)
+    back = np.exp(-2j * np.pi * (np.arange(n) - n // 2) * k[:, None])
+    matrix: NDArray[np.float64] = (to @ back).real / n
     return matrix
 
 

@@ -105,6 +105,11 @@ def psf_window(optics: Optics, image_shape: tuple[int, ...], voxel_um: tuple[flo
     Along z 2 n - 1 planes; laterally the cone of light at the outermost plane and an Airy disc's reach around it, but
     at most 2 n - 1 and `WIDEST` pixels.
     """
+    if max(voxel_um[-2:]) > 2 * optics.airy_unit_um:
+        raise InputError(
+            f"Pixels of {voxel_um[-2:]} um are wider than two Airy discs of {optics.airy_unit_um:.3g} um: is the voxel "
+            "size in micrometres, not nanometres?"
+        )
     depth = (image_shape[0] - 1) * voxel_um[0] if len(image_shape) == 3 else 0.0
     cone = optics.na / np.sqrt(optics.immersion_index**2 - optics.na**2)
     reach = depth * cone + 2 * optics.airy_unit_um

@@ -120,3 +120,20 @@ def test_read_psf_of_the_real_bars_kernel(shared_data):
     assert psf.voxel_um == (0.2, 0.1, 0.1)
     # the cone of light away from focus is signal: it must survive the removal of background
     assert psf.array[:6].sum() > 0.05
+
+
+def test_the_faint_cone_of_a_noisy_widefield_bead_is_kept(rng):
+    """Out of focus each voxel lies below the noise, but the planes hold much of the light."""
+    optics = gd.Optics(na=1.3, emission_nm=520, immersion_index=1.515)
+    truth = gd.theoretical_psf(optics, (41, 65, 65), (0.2, 0.08, 0.08)).array
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", GpudeconWarning)
+        psf = measured_psf(rng.poisson(truth / truth.max() * 1000 + 100), (0.2, 0.08, 0.08)).array
+    light, expected = (a.sum(axis=(1, 2)) / a[20].sum() for a in (psf, truth))
+    np.testing.assert_allclose(light[::5], expected[::5], atol=0.2)
+
+
+def test_psf_beyond_the_range_of_float32():
+    values = np.arange(1.0, 28).reshape(3, 3, 3)
+    for scale in (1e-41, 1e41):
+        np.testing.assert_allclose(gd.PSF(values * scale).array, gd.PSF(values).array, rtol=1e-6)

@@ -12,7 +12,7 @@ from gpudecon.optics import Optics
 from gpudecon.psf.quadrature import gauss_legendre
 from gpudecon.psf.radial import DiffractedBeam
 from gpudecon.psf.sampling import Lateral, box_weights
-from gpudecon.psf.theory import theoretical_psf, theoretical_psfs
+from gpudecon.psf.theory import psf_window, theoretical_psf, theoretical_psfs
 
 BACKEND = get_backend("cpu")
 OIL = Optics(na=1.4, emission_nm=520, immersion_index=1.515)
@@ -267,3 +267,11 @@ def test_gaussian_sted_is_refused():
     sted = Optics(**{**vars(OIL), "modality": "sted", "excitation_nm": 488, "sted_nm": 592, "sted_saturation": 9})
     with pytest.raises(InputError, match="no depletion beam"):
         theoretical_psf(sted, (3, 4, 5), VOXEL, model="gaussian")
+
+
+def test_window_holds_the_light_between_any_two_voxels():
+    assert psf_window(OIL, (9, 40, 300), (0.1, 0.1, 0.1)) == (17, 59, 59)  # 0.8 um x tan(67.5 deg) + 2 Airy discs
+    assert psf_window(OIL, (1, 40), (0.1, 0.1)) == (1, 21)
+    assert psf_window(OIL, (64, 512, 20), (0.2, 0.05, 0.05)) == (127, 181, 39)
+    with pytest.raises(InputError, match="micrometres, not nanometres"):
+        psf_window(OIL, (9, 40, 40), (200.0, 100.0, 100.0))
