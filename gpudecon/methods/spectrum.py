@@ -85,8 +85,8 @@ def noise_power(problem: Problem, spectrum: Array) -> tuple[float, bool]:
         count += float(below.sum())
     if darkest > NOISE_REFERENCE:
         warnings.warn(
-            f"The PSF passes every frequency (the least with {darkest:.2g}), so the image holds no measure of its "
-            "noise: 'auto' may smooth too much; give the method's constant, or a PSF that is not narrower than a voxel.",
+            f"The PSF passes every frequency (the least with {darkest:.2g}), so the image holds no measure of noise "
+            "and 'auto' may smooth too much; give the method's constant, or a PSF that is not narrower than a voxel.",
             GpudeconWarning,
             stacklevel=6,
         )

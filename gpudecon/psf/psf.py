@@ -48,7 +48,9 @@ class PSF:
         total = float(array.sum(dtype=np.float64))
         if total <= 0:
             raise InputError("The PSF is zero everywhere; give the image of a point source.")
-        object.__setattr__(self, "array", np.ascontiguousarray(array / total, np.float32))
+        if abs(total - 1) > 1e-6:  # what was rounded to float32 once stays as it is
+            array = array / total
+        object.__setattr__(self, "array", np.ascontiguousarray(array, np.float32))
         if self.voxel_um is not None:
             object.__setattr__(self, "voxel_um", checked_voxel_um(self.voxel_um, array.ndim, "The PSF's voxel_um"))
 
