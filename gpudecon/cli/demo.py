@@ -84,6 +84,7 @@ def act(args: argparse.Namespace) -> int:
     save_projections(picture, stacks, VOXEL_UM)
     print(_table(stacks))
     print(
+        "resolution: 1 / the frequency up to which an image correlates with the truth by 0.5 or more\n"
         f"{method.name} ({method.acceleration}), {ITERATIONS} iterations on {record['device']['device']}, "
         f"{time.perf_counter() - start:.1f} s in all; picture and OME-Zarr in {folder}",
         file=sys.stderr,
@@ -103,7 +104,6 @@ def _table(stacks: dict[str, Any]) -> str:
             for direction, voxel in (("xy", VOXEL_UM[2]), ("z", VOXEL_UM[0]))
         )
         lines.append(f"{name:<10} {error:>8.3f} {xy:>15} {z:>14}")
-    lines.append("resolution: 1 / the frequency up to which the image correlates with the truth by at least 0.5")
     return "\n".join(lines)
 
 
