@@ -17,4 +17,6 @@ from gpudecon.methods.richardson_lucy import RichardsonLucy as RichardsonLucy
 from gpudecon.methods.wiener import Wiener as Wiener
 from gpudecon.optics import Optics as Optics
 from gpudecon.psf.psf import PSF as PSF
+from gpudecon.psf.pupil import pupil_psf as pupil_psf
 from gpudecon.psf.theory import theoretical_psf as theoretical_psf
+from gpudecon.psf.theory import theoretical_psfs as theoretical_psfs

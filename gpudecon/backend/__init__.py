@@ -55,6 +55,11 @@ class Backend(Protocol):
         ...
 
     @property
+    def special(self) -> Any:
+        """The module of special functions for its arrays, that of SciPy or CuPy."""
+        ...
+
+    @property
     def ops(self) -> Ops: ...
 
     def active(self) -> AbstractContextManager[None]:

@@ -46,6 +46,7 @@ KERNELS = {
     "rl_update": Kernel("richardson_lucy.cu"),
     "rl_update_momentum": Kernel("richardson_lucy.cu"),
     "poisson_divergence": Kernel("divergence.cu", block=(ROW_THREADS, 1, 1)),
+    "radial_expand": Kernel("radial_expand.cu"),
 }
 
 
@@ -159,6 +160,18 @@ class CudaOps:
         _, domain_y, _, pitch = _domain(source)
         arguments = out, source, np.float32(scale), np.float32(offset), domain_y, pitch, *_box(out, source)
         self._launch("store_cropped", out.shape, arguments)
+
+    def radial_expand(
+        self, out: Array, table: Array, centre_y: float, centre_x: float, pitch_y: float, pitch_x: float
+    ) -> None:
+        nz, ny, nx = out.shape
+        samples = table.shape[1]
+        y, x = (max(c, n - 1 - c) * p for n, c, p in ((ny, centre_y, pitch_y), (nx, centre_x, pitch_x)))
+        if np.hypot(y, x) >= samples - 2:
+            raise TypeError(f"A table of {samples} samples does not reach two beyond the radius {np.hypot(y, x):.1f}.")
+        sizes = *_sizes(out, np.float32, out.shape), *_sizes(table, np.float32, (nz, samples))[1:]
+        geometry = map(np.float64, (centre_y, centre_x, pitch_y, pitch_x))
+        self._launch("radial_expand", out.shape, (out, table, *geometry, *sizes))
 
 
 def _pitch(array: Array | None, shape: tuple[int, ...]) -> np.int32:

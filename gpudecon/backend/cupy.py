@@ -68,6 +68,12 @@ class CupyBackend:
             with self._device:
                 self._pool.set_limit(size=memory_limit)
 
+    @property
+    def special(self) -> Any:
+        import cupyx.scipy.special
+
+        return cupyx.scipy.special
+
     @contextmanager
     def active(self) -> Iterator[None]:
         """Work on this device and from this pool; too little memory is said in our words."""

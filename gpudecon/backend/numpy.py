@@ -37,6 +37,12 @@ class NumpyBackend:
             raise InputError(f"Unknown FFT library {fft!r}; use 'auto' or one of {', '.join(_LIBRARIES)}.")
         self.fft_library = fft
 
+    @property
+    def special(self) -> Any:
+        import scipy.special
+
+        return scipy.special
+
     def active(self) -> AbstractContextManager[None]:
         return nullcontext()
 

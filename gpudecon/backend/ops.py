@@ -45,6 +45,9 @@ class Ops(Protocol):
     ) -> None: ...
     def poisson_divergence(self, rows: Array, work: Array, image: Array, background: float, floor: float) -> None: ...
     def store_cropped(self, out: Array, source: Array, scale: float, offset: float) -> None: ...
+    def radial_expand(
+        self, out: Array, table: Array, centre_y: float, centre_x: float, pitch_y: float, pitch_x: float
+    ) -> None: ...
 
 
 def mirror_taper(position: NDArray[np.intp], n: int, length: int) -> tuple[Any, Any, Any]:
@@ -180,3 +183,32 @@ class NumpyOps(HasSlabs):
         if out.dtype.kind == "u":
             inside = np.clip(np.rint(inside), 0, np.iinfo(out.dtype).max)
         out[...] = inside
+
+    def radial_expand(
+        self, out: Array, table: Array, centre_y: float, centre_x: float, pitch_y: float, pitch_x: float
+    ) -> None:
+        """out[z, y, x] <- table[z] at rho = sqrt(((y - centre_y) pitch_y)^2 + ((x - centre_x) pitch_x)^2).
+
+        ``table`` (z, samples) holds rho = 0, 1, 2, ... and continues evenly below 0; the value is that of the cubic
+        through the four nearest samples, of which two must lie beyond the largest rho.
+        """
+        y, x = (
+            (np.arange(n) - c) * p
+            for n, c, p in zip(out.shape[1:], (centre_y, centre_x), (pitch_y, pitch_x), strict=True)
+        )
+        rho = np.sqrt(np.add.outer(y * y, x * x))
+        i = rho.astype(np.intp)
+        t = (rho - i).astype(np.float32)
+        weights = (
+            t * (t - 1) * (2 - t) / 6,
+            (t + 1) * (t - 1) * (t - 2) / 2,
+            (t + 1) * t * (2 - t) / 2,
+            (t + 1) * t * (t - 1) / 6,
+        )
+        taps = list(zip((np.where(i > 0, i - 1, 1), i, i + 1, i + 2), weights, strict=True))
+
+        def planes(cut: slice) -> None:
+            for profile, plane in zip(table[cut], out[cut], strict=True):
+                plane[...] = sum(weight * profile[index] for index, weight in taps)
+
+        self.slabs.run(len(out), 4 * out[0].nbytes, planes)

@@ -182,7 +182,8 @@ def _measured(args: argparse.Namespace, image: Image) -> tuple[PSF, ...]:
 
 
 def _theoretical(args: argparse.Namespace, image: Image, channels: tuple[int, ...]) -> tuple[PSF, ...]:
-    from gpudecon.psf.theory import gaussian_sigma_um, theoretical_psf
+    from gpudecon.psf.radial import gaussian_sigma_um
+    from gpudecon.psf.theory import theoretical_psf
 
     emission = args.emission_nm
     if emission is None and image.channels and all(image.channels[c].emission_nm for c in channels):
@@ -211,5 +212,5 @@ def _theoretical(args: argparse.Namespace, image: Image, channels: tuple[int, ..
         lateral, axial = gaussian_sigma_um(optics)
         sigmas = (axial, lateral, lateral)[-len(image.spatial_axes) :]
         shape = tuple(2 * int(4 * s / v + 1) + 1 for s, v in zip(sigmas, image.voxel_um, strict=True))
-        psfs.append(theoretical_psf(optics, shape, image.voxel_um))
+        psfs.append(theoretical_psf(optics, shape, image.voxel_um, model="gaussian"))
     return tuple(psfs)

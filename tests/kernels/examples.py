@@ -111,6 +111,24 @@ def store_cropped(
     return {"out": unwritten(box, dtype), "source": signed(rng, domain) * 100, "scale": scale, "offset": -20.25}
 
 
+def radial_expand(
+    rng: np.random.Generator, domain: Shape, box: Shape, centre: tuple[float, float] = (1.25, 0.0)
+) -> Arguments:
+    nz, ny, nx = domain
+    centre_y, centre_x = centre
+    pitch_y, pitch_x = 1.7, 2.3
+    farthest = np.hypot(max(centre_y, ny - 1 - centre_y) * pitch_y, max(centre_x, nx - 1 - centre_x) * pitch_x)
+    table = rng.normal(0.0, 1.0, (nz, int(farthest) + 3)).astype(np.float32)
+    return {
+        "out": unwritten(domain),
+        "table": table,
+        "centre_y": centre_y,
+        "centre_x": centre_x,
+        "pitch_y": pitch_y,
+        "pitch_x": pitch_x,
+    }
+
+
 EXAMPLES: dict[str, Callable[..., Arguments]] = {
     example.__name__: example
     for example in (
@@ -122,6 +140,7 @@ EXAMPLES: dict[str, Callable[..., Arguments]] = {
         regularized_filter,
         poisson_divergence,
         store_cropped,
+        radial_expand,
     )
 }
 

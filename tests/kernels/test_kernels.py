@@ -18,6 +18,7 @@ from .examples import (
     load_extended,
     multiply_otf,
     poisson_divergence,
+    radial_expand,
     regularized_filter,
     rl_ratio,
     rl_update,
@@ -192,6 +193,40 @@ def test_store_cropped_rounds_half_to_even_and_clips(device, dtype):
         assert out.tolist() == [[[0, 2, 2, 254, 0, 0, np.iinfo(dtype).max]]]
 
 
+@shapes
+@pytest.mark.parametrize("centre", [(0.0, 0.0), (1.25, 0.0), (0.5, 2.125)])
+def test_radial_expand(device, rng, domain, box, centre):
+    arguments = radial_expand(rng, domain, box, centre)
+    [(actual, expected)] = both(device, "radial_expand", arguments)
+    # four products of weights up to 1 with five roundings each, and three sums
+    largest = np.abs(arguments["table"]).max()
+    assert_allclose(actual, expected, rtol=0, atol=4 * 8 * EPS * largest)
+
+
+@pytest.mark.parametrize("power", [0, 1, 2, 3])
+def test_radial_expand_is_exact_for_cubics(device, power):
+    rho = np.hypot((np.arange(6) * 0.3)[:, None], np.arange(9) * 0.7)
+    table = np.arange(9.0) ** power
+    arguments = {
+        "out": np.full((1, 6, 9), np.nan, np.float32),
+        "table": table.astype(np.float32)[None],
+        "centre_y": 0.0,
+        "centre_x": 0.0,
+        "pitch_y": 0.3,
+        "pitch_x": 0.7,
+    }
+    # below the first sample the profile is taken to be even, which odd powers are not
+    known = rho >= power % 2
+    for out in chain(*both(device, "radial_expand", arguments)):
+        assert_allclose(out[0][known], (rho**power)[known], rtol=0, atol=32 * EPS * table.max())
+
+
+def test_radial_expand_refuses_a_short_table(device, rng):
+    arguments = radial_expand(rng, (2, 5, 7), (2, 5, 7))
+    with pytest.raises(TypeError, match="does not reach"):
+        device.ops.radial_expand(*{**arguments, "table": arguments["table"][:, :-1].copy()}.values())
+
+
 @pytest.mark.parametrize(
     ("method", "poisoned"),
     [
@@ -241,6 +276,8 @@ def shorter(array):
         ("regularized_filter", "laplacian_x", wide),
         ("regularized_filter", "laplacian_z", shorter),
         ("poisson_divergence", "rows", shorter),
+        ("radial_expand", "out", wide),
+        ("radial_expand", "table", shorter),
         ("store_cropped", "source", shorter),
         ("store_cropped", "out", lambda out: out.astype(np.int16)),
     ],
