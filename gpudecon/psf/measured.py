@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpudecon.errors import GpudeconWarning, InputError
+from gpudecon.psf.align import fourier_shift
 from gpudecon.psf.psf import PSF, SUM_TOLERANCE
 
 # A centre found closer to n // 2 than this is left alone: a fit to a noisy bead is not better than that.
@@ -49,7 +50,7 @@ def measured_psf(array: NDArray[Any], voxel_um: tuple[float, ...] | None, name: 
 
 
 def _without_background(data: NDArray[np.float64], name: str) -> NDArray[np.float64]:
-    frame = _lateral_frame(data)
+    frame = lateral_frame(data)
     background = float(np.median(frame))
     noise = float(1.4826 * np.median(np.abs(frame - background)))
     peak = float(data.max())
@@ -78,7 +79,7 @@ def _without_background(data: NDArray[np.float64], name: str) -> NDArray[np.floa
     return cleaned
 
 
-def _lateral_frame(data: NDArray[np.float64]) -> NDArray[np.float64]:
+def lateral_frame(data: NDArray[np.float64]) -> NDArray[np.float64]:
     """Values of the outermost two pixels of the planes in the middle half of z."""
     ny, nx = data.shape[-2:]
     border = np.ones((ny, nx), bool)
@@ -172,18 +173,8 @@ def _shifted_whole(data: NDArray[np.float64], shift: NDArray[np.intp]) -> NDArra
 
 def _shifted_fraction(data: NDArray[np.float64], shift: NDArray[np.float64]) -> NDArray[np.float64]:
     """Shift by less than a voxel with a Fourier phase, in a margin of zeros so that nothing wraps around."""
-    from scipy import fft
-
     margin = [(8, 8) if n > 1 else (0, 0) for n in data.shape]
-    padded = np.pad(data, margin)
-    spectrum = fft.fftn(padded)
-    for axis, s in enumerate(shift):
-        n = padded.shape[axis]
-        phase = np.exp(-2j * np.pi * fft.fftfreq(n) * s)
-        if n % 2 == 0:
-            phase[n // 2] = np.cos(np.pi * s)  # the Nyquist term stays real
-        spectrum *= phase.reshape([-1 if a == axis else 1 for a in range(data.ndim)])
-    shifted: NDArray[np.float64] = fft.ifftn(spectrum).real
+    shifted = fourier_shift(np.pad(data, margin), shift)
     return shifted[tuple(slice(m[0], m[0] + n) for m, n in zip(margin, data.shape, strict=True))]
 
 
