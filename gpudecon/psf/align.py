@@ -9,24 +9,55 @@ from numpy.typing import NDArray
 
 Real = NDArray[np.float64]
 
-ITERATIONS = 3  # of Gauss-Newton; it starts within a tenth of a voxel
+ITERATIONS = 2  # of Gauss-Newton, which starts within a tenth of a voxel
 CLIP_SIGMAS = 5.0
 FEWEST_FOR_CLIPPING = 5
 
 
 def fourier_shift(data: Real, shift: Real) -> Real:
     """``data`` moved by ``shift`` voxels (to higher indices for positive ones), periodically, by a phase."""
-    from scipy import fft
+    return Shiftable(data).shifted(shift)
 
-    spectrum = fft.rfftn(data)
-    for axis, s in enumerate(shift):
-        n = data.shape[axis]
-        k = fft.rfftfreq(n) if axis == data.ndim - 1 else fft.fftfreq(n)
-        phase = np.exp(-2j * np.pi * k * s)
-        if n % 2 == 0:
-            phase[n // 2] = np.cos(np.pi * s)  # the Nyquist term stays real
-        spectrum *= phase.reshape([-1 if a == axis else 1 for a in range(data.ndim)])
-    return np.asarray(fft.irfftn(spectrum, data.shape))
+
+class Shiftable:
+    """An array whose shifted copies and their derivatives are wanted many times: its spectrum is kept."""
+
+    def __init__(self, data: Real) -> None:
+        from scipy import fft
+
+        self._shape = data.shape
+        self._spectrum = fft.rfftn(data)
+        self._k = [fft.fftfreq(n) for n in data.shape[:-1]] + [fft.rfftfreq(data.shape[-1])]
+
+    def shifted(self, shift: Real) -> Real:
+        """The array moved by ``shift`` voxels."""
+        return self._back(self._moved(shift))
+
+    def shifted_with_slopes(self, shift: Real) -> list[Real]:
+        """The moved array, and its derivatives along each axis, per voxel."""
+        moved = self._moved(shift)
+        slopes = []
+        for axis, (k, n) in enumerate(zip(self._k, self._shape, strict=True)):
+            factor = 2j * np.pi * np.where(np.abs(k) * 2 == 1, 0, k) if n % 2 == 0 else 2j * np.pi * k
+            slopes.append(self._back(moved * self._along(factor, axis)))
+        return [self._back(moved), *slopes]
+
+    def _moved(self, shift: Real) -> NDArray[np.complex128]:
+        spectrum = self._spectrum
+        for axis, (k, n, s) in enumerate(zip(self._k, self._shape, shift, strict=True)):
+            phase = np.exp(-2j * np.pi * k * s)
+            if n % 2 == 0:
+                phase[n // 2] = np.cos(np.pi * s)  # the Nyquist term stays real
+            spectrum = spectrum * self._along(phase, axis)
+        return np.asarray(spectrum)
+
+    def _along(self, factor: NDArray[np.complex128], axis: int) -> NDArray[np.complex128]:
+        return factor.reshape([-1 if a == axis else 1 for a in range(len(self._shape))])
+
+    def _back(self, spectrum: NDArray[np.complex128]) -> Real:
+        from scipy import fft
+
+        return np.asarray(fft.irfftn(spectrum, self._shape))
 
 
 @dataclass(frozen=True)
@@ -57,58 +88,46 @@ class Registration:
         return float(np.sqrt(max(self.residual - explained, 0.0) / max(self.energy, 1e-30)))
 
 
-def register(window: Real, template: Real, start: Real, noise: float, core: NDArray[np.bool_]) -> Registration:
+def register(window: Real, template: Shiftable, start: Real, noise: float, core: NDArray[np.bool_]) -> Registration:
     """Weighted least squares for shift, amplitude and background, by Gauss-Newton from the shift ``start``.
 
     ``noise`` is the standard deviation in the dark; light adds variance in proportion to itself, by a factor that is
     found from the residual.  ``core`` marks the voxels near the centre.
     """
     shift = np.array(start, np.float64)
-    weight = np.ones(window.shape)
-    gradient = _gradient(template)
-    for iteration in range(ITERATIONS + 1):
-        moved = fourier_shift(template, shift)
-        columns = [moved, np.ones_like(moved)]
-        if iteration:  # amplitude and background first, then the shift with them
-            columns += [-found.amplitude * fourier_shift(g, shift) for g in gradient]
-        solved = _least_squares(columns, window, weight)
-        model, background = solved[0] * moved, float(solved[1])
-        if iteration:
-            shift = shift + np.clip(solved[2:], -1, 1)
-        light = np.maximum(model, 0)
-        residual = float(((window - model - background)[core] ** 2).sum())
-        found = Registration(
-            shift,
-            float(solved[0]),
-            background,
-            residual,
-            float(light[core].sum()),
-            float((model[core] ** 2).sum()),
-            noise**2 * int(core.sum()),
-            int(core.sum()),
-        )
+    moved, *slopes = template.shifted_with_slopes(shift)
+    found = _fitted(window, shift, moved, _least_squares([moved, np.ones_like(moved)], window, None), noise, core)
+    for _ in range(ITERATIONS):
+        light = np.maximum(found.amplitude * moved, 0)
         weight = 1 / (noise**2 + found.gain * light + 1e-9 * float(light.max()) ** 2 + 1e-30)
+        columns = [moved, np.ones_like(moved), *(-found.amplitude * slope for slope in slopes)]
+        solved = _least_squares(columns, window, weight)
+        shift = shift + np.clip(solved[2:], -1, 1)
+        moved, *slopes = template.shifted_with_slopes(shift)
+        found = _fitted(window, shift, moved, solved, noise, core)
     return found
 
 
-def _gradient(template: Real) -> list[Real]:
-    """Derivatives along each axis, in the units of a voxel, by the factor i k."""
-    from scipy import fft
+def _fitted(
+    window: Real, shift: Real, moved: Real, solved: Real, noise: float, core: NDArray[np.bool_]
+) -> Registration:
+    amplitude, background = float(solved[0]), float(solved[1])
+    model = amplitude * moved[core]
+    return Registration(
+        shift,
+        amplitude,
+        background,
+        residual=float(((window[core] - model - background) ** 2).sum()),
+        light=float(np.maximum(model, 0).sum()),
+        energy=float((model**2).sum()),
+        dark=noise**2 * model.size,
+        voxels=model.size,
+    )
 
-    spectrum = fft.rfftn(template)
-    derivatives = []
-    for axis, n in enumerate(template.shape):
-        k = fft.rfftfreq(n) if axis == template.ndim - 1 else fft.fftfreq(n)
-        if n % 2 == 0:
-            k[n // 2] = 0.0  # the Nyquist term has no derivative on this grid
-        factor = (2j * np.pi * k).reshape([-1 if a == axis else 1 for a in range(template.ndim)])
-        derivatives.append(np.asarray(fft.irfftn(spectrum * factor, template.shape)))
-    return derivatives
 
-
-def _least_squares(columns: list[Real], target: Real, weight: Real) -> Real:
+def _least_squares(columns: list[Real], target: Real, weight: Real | None) -> Real:
     rows = np.stack([c.ravel() for c in columns])
-    weighted = rows * weight.ravel()
+    weighted = rows if weight is None else rows * weight.ravel()
     return np.asarray(np.linalg.lstsq(weighted @ rows.T, weighted @ target.ravel(), rcond=None)[0])
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpudecon.psf.align import Registration, fourier_shift, register, robust_mean
+from gpudecon.psf.align import Registration, Shiftable, fourier_shift, register, robust_mean
 from gpudecon.psf.finish import core_of, in_passband, without_offset
 from gpudecon.psf.measured import fitted_centre, lateral_frame
 from gpudecon.psf.otf_support import OTFSupport
@@ -53,8 +53,9 @@ def mean_of_beads(
     used = list(range(len(beads)))
     mean = average(used)
     for _ in range(ROUNDS):
+        template = Shiftable(mean)
         for i in used:
-            found[i] = register(windows[i], mean, found[i].shift, noise[i], core)
+            found[i] = register(windows[i], template, found[i].shift, noise[i], core)
         gain = float(np.median([found[i].gain for i in used]))
         for i in used:
             deviation = found[i].deviation(gain)
