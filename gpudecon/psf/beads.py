@@ -16,6 +16,7 @@ from gpudecon.optics import Optics
 from gpudecon.psf.bead_mean import mean_of_beads, window_shape
 from gpudecon.psf.bead_size import check_bead_size
 from gpudecon.psf.detect import estimated_sigma, find_candidates
+from gpudecon.psf.extrapolate import with_more_planes
 from gpudecon.psf.finish import cropped, in_passband, with_pixels, without_bead
 from gpudecon.psf.localise import FWHM_PER_SIGMA
 from gpudecon.psf.otf_support import otf_support
@@ -128,6 +129,8 @@ def distill_psf(
 
     if bead_diameter_um is not None:
         array = in_passband(without_bead(array, voxel, bead_diameter_um), voxel, support)
+    if wanted is not None:
+        array = _with_extent(array, wanted[0], voxel, optics, used)
     if radial_average:
         array = radial_mean(array, voxel[1:])
     if target != voxel:
@@ -145,9 +148,7 @@ def _expected_sigma(optics: Optics, voxel: tuple[float, ...], bead_diameter_um: 
     return np.sqrt(np.array([axial, lateral, lateral]) ** 2 + ball) / np.array(voxel)
 
 
-def _candidates(
-    data: NDArray[Any], voxel: tuple[float, ...], sigma: Real, saturation: float | None
-) -> list[Found]:
+def _candidates(data: NDArray[Any], voxel: tuple[float, ...], sigma: Real, saturation: float | None) -> list[Found]:
     """What was found, with the verdicts that need no window."""
     isolation = (WINDOW_SIGMAS + FREE_SIGMAS) * float(sigma[2])
     aspect = voxel[1] / voxel[2]
@@ -170,6 +171,23 @@ def _half_window(
         half = np.ceil(np.array(extent) / np.array(voxel) / 2 - 1e-9).astype(int)
         half[0] = min(half[0], room)
     return np.asarray(np.maximum(half, 2))
+
+
+def _with_extent(
+    array: Real, wanted_um: float, voxel: tuple[float, ...], optics: Optics | None, used: list[Found]
+) -> Real:
+    """The planes that are wanted, computed where they were not recorded and the optics allow it."""
+    planes = 2 * int(np.ceil(wanted_um / voxel[0] / 2 - 1e-9)) + 1
+    if planes <= len(array):
+        return array
+    recorded = f"The stack has {len(array) * voxel[0]:.3g} um around most beads, {wanted_um:g} um were wanted"
+    if optics is None or optics.modality != "widefield":
+        _warn(f"{recorded}; widefield optics would allow to compute the rest, without them the PSF is short.")
+        return array
+    used = [b for b in used if b.rejected is None]
+    photons, background = (float(np.sum([getattr(b, n) for b in used])) for n in ("height", "background"))
+    _warn(f"{recorded}; the rest was computed from a pupil fitted to the mean of the beads.")
+    return with_more_planes(array, planes, voxel, optics, photons, max(background, 0.0))
 
 
 def _usable(found: list[Found]) -> list[Found]:
@@ -195,7 +213,7 @@ def _check_widths(used: list[Found], sigma: Real, voxel: tuple[float, ...], bead
     )
     if ratio > TOO_WIDE:
         raise InputError(f"{message}; they are no point sources, or the optics or the voxel size are wrong.")
-    warnings.warn(f"{message}; check their size, the optics and the voxel size.", GpudeconWarning, stacklevel=3)
+    _warn(f"{message}; check their size, the optics and the voxel size.")
 
 
 def _quality(array: Real, voxel: tuple[float, ...], optics: Optics | None, beads: tuple[Bead, ...]) -> QualityControl:
@@ -203,3 +221,7 @@ def _quality(array: Real, voxel: tuple[float, ...], optics: Optics | None, beads
     theory = None if optics is None else theoretical_psf(optics, array.shape, voxel).array
     heights = [(b.height or 0.0) / max(abs(b.background or 0.0), 1e-30) for b in used]
     return measured_quality(array, voxel, theory, len(beads), len(used), float(np.median(heights)))
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, GpudeconWarning, stacklevel=4)
