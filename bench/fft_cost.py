@@ -34,7 +34,7 @@ def measure(transforms: ScipyTransforms | DuccTransforms) -> dict[int, float]:
     for n in smooth_lengths():
         rows = np.ones((n, ELEMENTS // n), np.complex64)
         best = np.inf
-        for _ in range(9):
+        for _ in range(25):
             start = time.perf_counter()
             transforms.along_z(rows, forward=True)
             best = min(best, time.perf_counter() - start)

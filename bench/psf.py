@@ -1,7 +1,9 @@
 """Time and error of theoretical PSFs, beside psfmodels in the same run: one JSON row per case, appended to a file.
 
     pip install 'gpudecon[oracles]'
-    python bench/psf.py --output bench/results/psf.jsonl              # add --device cuda for a GPU
+    OPENBLAS_NUM_THREADS=1 python bench/psf.py --output bench/results/psf.jsonl     # add --device cuda for a GPU
+
+One thread for OpenBLAS, because on a machine shared with others its threads wait for each other; unset it elsewhere.
 
 Vectorial PSFs of NA 1.4, index 1.515, 520 nm on voxels of 100 x 65 x 65 nm, averaged over each pixel.  The reference is
 the defining integral at 6 x 6 Gauss-Legendre points in each pixel, with more nodes in the pupil.  Errors are the
@@ -50,6 +52,7 @@ def environment(device: str) -> dict[str, Any]:
         "date": time.strftime("%Y-%m-%d"),
         "cores": available_cores(),
         "processor": processor(),
+        "blas_threads": os.environ.get("OPENBLAS_NUM_THREADS", "all"),
         "load_1min": round(os.getloadavg()[0], 2),
         "device": get_backend(device).describe(),
         "python": platform.python_version(),

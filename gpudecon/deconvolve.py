@@ -122,10 +122,10 @@ class Deconvolver:
         lowest, highest = _checked_range(image)
         background = estimate_background(image) if self.background == "auto" else self.background
         if self.method.counts_only:
-            if highest <= background:
+            if highest <= max(background, 0.0):
                 raise InputError(
-                    f"The image's largest value {highest:g} is not above the background {background:g}: nothing is "
-                    "left to restore; give a lower background."
+                    f"The image's largest value {highest:g} is not above the background {background:g} and 0: nothing "
+                    "is left to restore; give counts, and a background below them."
                 )
             if lowest < 0:
                 negative = int((image < 0).sum())

@@ -108,9 +108,7 @@ class ForwardModel:
         return weights
 
 
-def wrapped(
-    psf: NDArray[np.float32], domain: tuple[int, ...]
-) -> tuple[NDArray[np.float32], list[NDArray[np.intp]]]:
+def wrapped(psf: NDArray[np.float32], domain: tuple[int, ...]) -> tuple[NDArray[np.float32], list[NDArray[np.intp]]]:
     """The PSF and, for each axis, the indices of the domain where it goes so that its centre, n // 2, is at index 0.
 
     A PSF longer than the domain is folded onto it, as periodicity demands.

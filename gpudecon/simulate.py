@@ -38,7 +38,7 @@ def specimen(
         _spots(volume, rng.uniform(0, 1, (1, 3)) * size, voxel_um, radius_um=0.08, height=rng.uniform(0.7, 1.0))
     for _ in range(shells):
         radius = rng.uniform(0.1, 0.2) * size.min()
-        _shell(volume, rng.uniform(0.05, 0.95, 3) * size, voxel_um, radius, height=rng.uniform(0.25, 0.5))
+        _shell(volume, rng.uniform(0.05, 0.95, 3) * size, voxel_um, radius, height=rng.uniform(0.06, 0.12))
     return volume
 
 

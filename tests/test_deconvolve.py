@@ -193,6 +193,17 @@ def test_divergence_is_that_of_the_reported_estimate(asymmetric_psf, rng):
     assert divergence == pytest.approx(kl_div(image, model + 2.0).mean(), rel=1e-4)
 
 
+@pytest.mark.parametrize("method", list(gd.METHODS))
+def test_being_watched_changes_nothing(scene, method):
+    image, psf = scene(*SHAPES[0])
+    seen = []
+    watched = gd.deconvolve(
+        image, psf, method, device="cpu", divergence_every=1, callback=lambda k, f, info: seen.append(info.divergence)
+    )
+    assert (watched == gd.deconvolve(image, psf, method, device="cpu")).all()
+    assert np.isfinite(seen).all()
+
+
 def test_psf_sum_and_pitch_are_repaired_with_a_warning(scene):
     image, psf = scene(*SHAPES[0])
     expected = gd.deconvolve(image, psf, iterations=3, device="cpu")
@@ -249,6 +260,7 @@ BAD = {
     "gamma": ({"method": "cls", "gamma": "car"}, "gamma is 'car'; it must be 'auto' or a number"),
     "edges": ({"edges": "wrap"}, "'wrap'"),
     "background": ({"background": float("nan")}, "background is nan"),
+    "all negative": ({"image": np.full((4, 8, 9), -3.0), "background": -9.0}, "not above the background -9 and 0"),
     "background too high": ({"background": 2.0}, "not above the background"),
     "voxel": ({"voxel_um": 0.1}, r"voxel_um is 0.1; give 3 positive"),
     "voxel zero": ({"voxel_um": (0.0, 1.0, 1.0)}, "give 3 positive"),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gpudecon.backend.fft_length import fastest_shape
 from gpudecon.backend.ops import NumpyOps
-from gpudecon.backend.slabs import SLAB_BYTES, Slabs, available_cores
+from gpudecon.backend.slabs import Slabs, available_cores, largest_slab
 from gpudecon.errors import InputError
 
 Real = NDArray[np.float32]
@@ -89,7 +89,7 @@ class NumpyFFT:
         nz, ny, nx = shape
         self._plane_bytes = ny * (nx // 2 + 1) * 8
         self._row_bytes = nz * (nx // 2 + 1) * 8
-        planes = min(nz, max(1, SLAB_BYTES // self._plane_bytes))
+        planes = min(nz, largest_slab(self._plane_bytes))
         self._scratch: SimpleQueue[Spectrum] = SimpleQueue()
         for _ in range(slabs.threads):
             self._scratch.put(np.empty((planes, ny, nx // 2 + 1), np.complex64))
@@ -100,12 +100,12 @@ class NumpyFFT:
         return spectrum, spectrum.view(np.float32)[..., :nx]
 
     def forward(self, source: Real, spectrum: Spectrum) -> None:
-        self._forward_planes(source, spectrum, filled=self.shape[0])
+        self._forward_planes(source, spectrum, self.shape[0], forward=True)
         self._along_z(spectrum, lambda rows: self._library.along_z(rows, forward=True))
 
     def inverse(self, spectrum: Spectrum, real: Real) -> None:
         self._along_z(spectrum, lambda rows: self._library.along_z(rows, forward=False))
-        self._inverse_planes(spectrum, real, needed=self.shape[0])
+        self._inverse_planes(spectrum, real, self.shape[0], forward=False)
 
     def convolve(
         self,
@@ -118,37 +118,41 @@ class NumpyFFT:
         filled: int,
         needed: int,
     ) -> None:
+        # For real fields, transforms with the other sign of the exponent are conjugated; all four of them with that
+        # sign around the same product give the correlation, so nothing has to be conjugated.
+        sign = not conjugate
+
         def filter_rows(cut: slice) -> None:
-            rows, transfer = spectrum[:, cut], otf[:, cut]
-            self._library.along_z(rows, forward=True)
-            # conj(S) T conjugated is S conj(T): the same product as NumpyOps.multiply_otf, on a slab of rows
-            if conjugate:
-                np.conjugate(rows, out=rows)
-            rows *= transfer
-            if conjugate:
-                np.conjugate(rows, out=rows)
-            self._library.along_z(rows, forward=False)
+            rows = spectrum[:, cut]
+            self._library.along_z(rows, forward=sign)
+            rows *= otf[:, cut]
+            self._library.along_z(rows, forward=not sign)
 
-        self._forward_planes(source, spectrum, filled)
+        self._forward_planes(source, spectrum, filled, forward=sign)
         self._slabs.run(self.shape[1], self._row_bytes, filter_rows)
-        self._inverse_planes(spectrum, real, needed)
+        self._inverse_planes(spectrum, real, needed, forward=not sign)
 
-    def _forward_planes(self, source: Real, spectrum: Spectrum, filled: int) -> None:
+    def _forward_planes(self, source: Real, spectrum: Spectrum, filled: int, *, forward: bool) -> None:
+        in_place = np.may_share_memory(source, spectrum)
+
         def planes(cut: slice) -> None:
             if cut.start >= filled:
                 spectrum[cut] = 0
                 return
+            if not in_place:
+                self._library.real_to_complex(source[cut], spectrum[cut], forward=forward)
+                return
             with self._borrowed(cut) as scratch:  # libraries do not promise to work in place here
-                self._library.forward_xy(source[cut], scratch)
+                self._library.real_to_complex(source[cut], scratch, forward=forward)
                 spectrum[cut] = scratch
 
         self._slabs.run(self.shape[0], self._plane_bytes, planes)
 
-    def _inverse_planes(self, spectrum: Spectrum, real: Real, needed: int) -> None:
+    def _inverse_planes(self, spectrum: Spectrum, real: Real, needed: int, *, forward: bool) -> None:
         def planes(cut: slice) -> None:
             with self._borrowed(cut) as scratch:
                 scratch[...] = spectrum[cut]
-                self._library.inverse_xy(scratch, real[cut])
+                self._library.complex_to_real(scratch, real[cut], forward=forward)
 
         self._slabs.run(needed, self._plane_bytes, planes)
 
@@ -165,15 +169,21 @@ class NumpyFFT:
 
 
 class PlaneTransforms(Protocol):
-    """What an FFT library does here; each call runs on one thread."""
+    """What an FFT library does here, without normalisation; each call runs on one thread.
 
-    def forward_xy(self, planes: Real, out: Spectrum) -> None: ...
-    def inverse_xy(self, planes: Spectrum, out: Real) -> None:
-        """May overwrite ``planes``."""
+    ``forward`` is the sign of the exponent, minus if True, in all of them.
+    """
+
+    def real_to_complex(self, planes: Real, out: Spectrum, *, forward: bool) -> None:
+        """Along y and x."""
+        ...
+
+    def complex_to_real(self, planes: Spectrum, out: Real, *, forward: bool) -> None:
+        """Along y and x; may overwrite ``planes``."""
         ...
 
     def along_z(self, rows: Spectrum, *, forward: bool) -> None:
-        """In place along the first axis; the inverse is not normalised."""
+        """In place along the first axis."""
         ...
 
 
@@ -185,11 +195,12 @@ class ScipyTransforms:
 
         self._fft = scipy.fft
 
-    def forward_xy(self, planes: Real, out: Spectrum) -> None:
-        out[...] = self._fft.rfft2(planes)
+    def real_to_complex(self, planes: Real, out: Spectrum, *, forward: bool) -> None:
+        out[...] = self._fft.rfft2(planes) if forward else self._fft.ihfft2(planes, norm="forward")
 
-    def inverse_xy(self, planes: Spectrum, out: Real) -> None:
-        out[...] = self._fft.irfft2(planes, s=out.shape[1:], norm="forward", overwrite_x=True)
+    def complex_to_real(self, planes: Spectrum, out: Real, *, forward: bool) -> None:
+        transform, norm = (self._fft.hfft2, "backward") if forward else (self._fft.irfft2, "forward")
+        out[...] = transform(planes, s=out.shape[1:], norm=norm, overwrite_x=True)
 
     def along_z(self, rows: Spectrum, *, forward: bool) -> None:
         if len(rows) > 1:
@@ -204,11 +215,12 @@ class DuccTransforms:
 
         self._fft = ducc0.fft
 
-    def forward_xy(self, planes: Real, out: Spectrum) -> None:
-        self._fft.r2c(planes, axes=(1, 2), out=out)
+    def real_to_complex(self, planes: Real, out: Spectrum, *, forward: bool) -> None:
+        self._fft.r2c(planes, axes=(1, 2), forward=forward, out=out)
 
-    def inverse_xy(self, planes: Spectrum, out: Real) -> None:
-        self._fft.c2r(planes, axes=(1, 2), lastsize=out.shape[2], forward=False, out=out, allow_overwriting_input=True)
+    def complex_to_real(self, planes: Spectrum, out: Real, *, forward: bool) -> None:
+        last = out.shape[2]
+        self._fft.c2r(planes, axes=(1, 2), lastsize=last, forward=forward, out=out, allow_overwriting_input=True)
 
     def along_z(self, rows: Spectrum, *, forward: bool) -> None:
         if len(rows) > 1:

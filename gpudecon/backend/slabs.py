@@ -9,7 +9,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import numpy as np
@@ -29,16 +29,20 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
+# So many pieces, or a multiple of it, are dealt out evenly to 2, 4 or 8 threads.
+EVEN = 8
+
+
 class Slabs:
-    """Runs a function over consecutive slices of ``range(length)`` on ``threads`` threads."""
+    """Runs a function over consecutive slices of ``range(length)`` on ``threads`` threads, the caller's among them."""
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="gpudecon") if threads > 1 else None
+        self._pool = ThreadPoolExecutor(threads - 1, thread_name_prefix="gpudecon") if threads > 1 else None
 
     def run(self, length: int, bytes_per_index: int, work: Callable[[slice], None]) -> None:
-        """Call ``work(slice)`` until the slices cover ``range(length)``; the first error is raised here."""
-        step = max(1, SLAB_BYTES // max(1, bytes_per_index))
+        """Call ``work(slice)`` until the slices cover ``range(length)``; an error in any of them is raised here."""
+        step = slab_length(length, bytes_per_index)
         starts = iter(range(0, length, step))
         lock = threading.Lock()
 
@@ -50,11 +54,28 @@ class Slabs:
                     return
                 work(slice(start, min(start + step, length)))
 
-        if self._pool is None or length <= step:
+        others = []
+        if self._pool is not None and length > step:
+            others = [self._pool.submit(drain) for _ in range(self.threads - 1)]
+        try:
             drain()
-            return
-        for future in [self._pool.submit(drain) for _ in range(self.threads)]:
-            future.result()
+        finally:
+            wait(others)
+        for other in others:
+            other.result()
+
+
+def slab_length(length: int, bytes_per_index: int) -> int:
+    """Indices in each piece of ``range(length)``: at most `largest_slab`, and an even number of pieces."""
+    pieces = -(-length * bytes_per_index // SLAB_BYTES)
+    if pieces > 1:
+        pieces = -(-pieces // EVEN) * EVEN
+    return max(1, -(-length // max(1, pieces)))
+
+
+def largest_slab(bytes_per_index: int) -> int:
+    """Indices in about `SLAB_BYTES`, at least one."""
+    return -(-SLAB_BYTES // max(1, bytes_per_index))
 
 
 class HasSlabs:

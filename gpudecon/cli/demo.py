@@ -43,7 +43,7 @@ def act(args: argparse.Namespace) -> int:
     from gpudecon.io import check_output, read, write
     from gpudecon.methods.richardson_lucy import RichardsonLucy
     from gpudecon.optics import Optics
-    from gpudecon.psf.theory import theoretical_psf
+    from gpudecon.psf.theory import psf_window, theoretical_psf
     from gpudecon.quality.figure import save_projections
     from gpudecon.simulate import Camera, expose, specimen
 
@@ -65,7 +65,7 @@ def act(args: argparse.Namespace) -> int:
 
     start = time.perf_counter()
     optics = Optics(na=1.3, emission_nm=520, immersion_index=1.515)
-    psf = theoretical_psf(optics, (31, 31, 31), VOXEL_UM)
+    psf = theoretical_psf(optics, psf_window(optics, SHAPE, VOXEL_UM), VOXEL_UM)
     whole = specimen(_three(np.add(SHAPE, np.multiply(MARGIN, 2))), VOXEL_UM, seed=args.seed)
     grey, per_unit = expose(whole, psf, peak_photons=400, haze_photons=10, camera=Camera(), seed=args.seed + 1)
     frame = tuple(slice(m, m + n) for m, n in zip(MARGIN, SHAPE, strict=True))
@@ -98,9 +98,17 @@ def _table(stacks: dict[str, Any]) -> str:
     lines = [f"{'':<10} {'NRMSE':>8} {'resolution xy':>15} {'resolution z':>14}"]
     for name in ("raw", "restored"):
         error = nrmse(stacks[name], stacks["truth"])
-        xy, z = (resolution_um(stacks[name], stacks["truth"], VOXEL_UM, d) for d in ("xy", "z"))
-        lines.append(f"{name:<10} {error:>8.3f} {xy:>12.3f} um {z:>11.3f} um")
+        xy, z = (
+            _shown(resolution_um(stacks[name], stacks["truth"], VOXEL_UM, direction), 2 * voxel)
+            for direction, voxel in (("xy", VOXEL_UM[2]), ("z", VOXEL_UM[0]))
+        )
+        lines.append(f"{name:<10} {error:>8.3f} {xy:>15} {z:>14}")
     return "\n".join(lines)
+
+
+def _shown(resolution: float, sampling_limit: float) -> str:
+    """The resolution, or that it is finer than voxels of this size can show."""
+    return f"<= {sampling_limit:.3f} um" if resolution < 1.05 * sampling_limit else f"{resolution:.3f} um"
 
 
 def _three(values: Any) -> tuple[int, int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 import typing
 from typing import Any, Literal
 
@@ -23,7 +24,7 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
         default = next(f.default for f in dataclasses.fields(method) if f.name == option)
         words, number = _parts(hint)
         flag = "--" + option.replace("_", "-")
-        text = f"{', '.join(names)}: default {default}"
+        text = f"{_described(method, option)} ({', '.join(names)}; default {'off' if default is False else default})"
         if hint is bool:
             group.add_argument(flag, action="store_true", default=None, help=text, dest=option)
         elif number is None:
@@ -31,6 +32,14 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
         else:
             metavar = "|".join([*words, "N" if number is int else "NUMBER"])
             group.add_argument(flag, type=_reader(words, number), metavar=metavar, help=text, dest=option)
+
+
+def _described(method: type[Any], option: str) -> str:
+    """What the class's docstring says of the option, as one line that argparse can print."""
+    found = re.search(rf"^ *{option}\n((?:        .*\n?)+)", method.__doc__ or "", re.MULTILINE)
+    if found is None:  # python -OO has no docstrings
+        return option.replace("_", " ")
+    return " ".join(found[1].split()).rstrip(".").replace("%", "%%")
 
 
 def method_options(args: argparse.Namespace) -> dict[str, Any]:

@@ -30,15 +30,13 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument("input", metavar="INPUT", help="image file or OME-Zarr folder")
     parser.add_argument("-o", "--output", required=True, metavar="OUTPUT", help=".ome.zarr, .zarr, .ome.tif or .tif")
     parser.add_argument("--axes", help="order of the input's axes, such as tczyx, where the file does not say")
-    parser.add_argument("--voxel-um", type=float, nargs="+", metavar="Z Y X", help="voxel size of the image in um")
+    parser.add_argument("--voxel-um", type=float, nargs="+", metavar="UM", help="voxel size of the image: z y x")
     parser.add_argument("--channels", metavar="LIST", help="channels to restore, such as 0,2 (default: all)")
     parser.add_argument("--timepoints", metavar="A:B:S", help="time points, as a slice or a number (default: all)")
 
     psf = parser.add_argument_group("point spread function")
     psf.add_argument("--psf", nargs="+", metavar="FILE", help="measured PSF: one for all channels or one for each")
-    psf.add_argument(
-        "--psf-voxel-um", type=float, nargs="+", metavar="Z Y X", help="its voxel size, if not in the file"
-    )
+    psf.add_argument("--psf-voxel-um", type=float, nargs="+", metavar="UM", help="its voxel size: z y x")
     psf.add_argument("--na", type=float, help="numerical aperture")
     psf.add_argument("--emission-nm", type=float, nargs="+", metavar="NM", help="one for each restored channel")
     psf.add_argument("--immersion-index", type=float, metavar="N", help="1.0 air, 1.33 water, 1.47 glycerol, 1.515 oil")
@@ -182,8 +180,7 @@ def _measured(args: argparse.Namespace, image: Image) -> tuple[PSF, ...]:
 
 
 def _theoretical(args: argparse.Namespace, image: Image, channels: tuple[int, ...]) -> tuple[PSF, ...]:
-    from gpudecon.psf.radial import gaussian_sigma_um
-    from gpudecon.psf.theory import theoretical_psf
+    from gpudecon.psf.theory import psf_window, theoretical_psf
 
     emission = args.emission_nm
     if emission is None and image.channels and all(image.channels[c].emission_nm for c in channels):
@@ -209,8 +206,6 @@ def _theoretical(args: argparse.Namespace, image: Image, channels: tuple[int, ..
             immersion_index=args.immersion_index,
             sample_index=args.sample_index,
         )
-        lateral, axial = gaussian_sigma_um(optics)
-        sigmas = (axial, lateral, lateral)[-len(image.spatial_axes) :]
-        shape = tuple(2 * int(4 * s / v + 1) + 1 for s, v in zip(sigmas, image.voxel_um, strict=True))
-        psfs.append(theoretical_psf(optics, shape, image.voxel_um, model="gaussian"))
+        shape = psf_window(optics, image.spatial_shape, image.voxel_um)
+        psfs.append(theoretical_psf(optics, shape, image.voxel_um))
     return tuple(psfs)

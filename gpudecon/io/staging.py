@@ -62,7 +62,8 @@ def check_output(path: str | os.PathLike[str], overwrite: bool = False) -> Outpu
     if found is None:
         raise InputError(f"The output {target} has no suffix that says its format; use one of {', '.join(SUFFIXES)}.")
     if not target.parent.is_dir():
-        raise InputError(f"The output {target} needs the folder {target.parent}, which does not exist; create it.")
+        trouble = "is a file, not a folder" if target.parent.exists() else "does not exist; create it"
+        raise InputError(f"The output {target} needs the folder {target.parent}, which {trouble}.")
     if not os.access(target.parent, os.W_OK | os.X_OK):
         raise InputError(f"The output {target} cannot be written: no permission to write in {target.parent}.")
     if os.path.lexists(target):

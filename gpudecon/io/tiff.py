@@ -82,7 +82,7 @@ def _first_image(tif: TiffFile, path: Path, axes: str | None) -> Image:
     import zarr
     from tifffile import PHOTOMETRIC
 
-    series = tif.series[0]
+    series, file_axes, shape, keep_all = _first_series(tif)
     _check_complete(tif, series, path)
     check_sample_type(series.dtype, path)
     # ImageJ and OME keep grey values and use the palette for display; elsewhere the values are numbers of colours
@@ -90,14 +90,23 @@ def _first_image(tif: TiffFile, path: Path, axes: str | None) -> Image:
         raise InputError(f"{path} is a palette image: its values are numbers of colours; export the grey values.")
     metadata = _metadata(tif, series, path)
     letters, dims = canonical_axes(
-        series.get_axes(squeeze=False).lower(),
-        series.get_shape(squeeze=False),
+        file_axes.lower(),
+        shape,
         given=axes,
         kept="yx" + str(metadata.block.get("axes", "")),
         path=path,
     )
-    source = zarr.open_array(series.aszarr(level=0, squeeze=False), mode="r")
+    source = zarr.open_array(series.aszarr(level=0, **keep_all), mode="r")
     return metadata.image(FilePixels(source, dims, path), letters)
+
+
+def _first_series(tif: TiffFile) -> tuple[TiffPageSeries, str, tuple[int, ...], dict[str, Any]]:
+    """The first series, its axes and shape with those of length 1, and what `aszarr` must be told to keep these."""
+    if callable(tif.series):  # tifffile from 2026.5.2 on
+        series = tif.series(squeeze=False)[0]
+        return series, series.axes, series.shape, {}
+    series = tif.series[0]
+    return series, series.get_axes(squeeze=False), series.get_shape(squeeze=False), {"squeeze": False}
 
 
 def _check_complete(tif: TiffFile, series: TiffPageSeries, path: Path) -> None:
@@ -113,7 +122,7 @@ def _check_complete(tif: TiffFile, series: TiffPageSeries, path: Path) -> None:
     if series.kind in ("uniform", "generic") and (tif.is_ome or tif.is_imagej or tif.is_shaped):
         raise damaged  # tifffile fell back to reading bare pages, for they do not fit the file's description of them
     if series.dataoffset is not None and not series.is_multifile:
-        nbytes = math.prod(series.get_shape(squeeze=False)) * series.dtype.itemsize
+        nbytes = math.prod(series.shape) * series.dtype.itemsize
         if series.dataoffset + nbytes > tif.filehandle.size:
             raise damaged
         return

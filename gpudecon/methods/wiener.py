@@ -74,12 +74,13 @@ def _least_risk_ratio(problem: Problem) -> float:
 
 
 def filtered(problem: Problem, *, noise_to_signal: float, gamma: float, nonnegative: bool) -> Array:
-    """The image after ``conj(H) G / (|H|^2 + noise_to_signal + gamma L^2)``, in the model's field."""
+    """The image after ``conj(H) G / (|H|^2 + noise_to_signal + gamma L^2)``, in an array of its own."""
     model, ops = problem.model, problem.backend.ops
     spectrum = image_spectrum(problem)
     tables = laplacian_tables(problem)
     ops.regularized_filter(spectrum, model.otf, *tables, noise_to_signal, gamma, float(model.size))
     model.fft.inverse(spectrum, model.work)
+    restored = model.work.copy()  # the model's field stays free for whoever looks at the result
     if nonnegative:
-        problem.backend.xp.maximum(model.work, 0, out=model.work)
-    return model.work
+        problem.backend.xp.maximum(restored, 0, out=restored)
+    return restored

@@ -95,7 +95,8 @@ class DiffractedBeam:
             total = xp.zeros((len(z), len(radii_um)))
             for j, (amplitude, wave) in enumerate(zip(amplitudes, waves, strict=True)):
                 field = phases * amplitude
-                part = (field.real @ wave) ** 2 + (field.imag @ wave) ** 2
+                both = xp.concatenate([field.real, field.imag]) @ wave  # the waves are real
+                part = both[: len(z)] ** 2 + both[len(z) :] ** 2
                 total += 2 * part if j == 1 else part
             return total
 

@@ -96,6 +96,25 @@ def theoretical_psfs(
         return [PSF(backend.download(volumes.at(depth)).reshape(shape), voxel) for depth in depths]
 
 
+WIDEST = 181  # pixels; light further out than this is spread so thin that the domain it costs is not worth it
+
+
+def psf_window(optics: Optics, image_shape: tuple[int, ...], voxel_um: tuple[float, ...]) -> tuple[int, ...]:
+    """The shape of a PSF for images of this shape: odd lengths that hold the light that joins any two of its voxels.
+
+    Along z 2 n - 1 planes; laterally the cone of light at the outermost plane and an Airy disc's reach around it, but
+    at most 2 n - 1 and `WIDEST` pixels.
+    """
+    depth = (image_shape[0] - 1) * voxel_um[0] if len(image_shape) == 3 else 0.0
+    cone = optics.na / np.sqrt(optics.immersion_index**2 - optics.na**2)
+    reach = depth * cone + 2 * optics.airy_unit_um
+    lateral = (
+        min(2 * int(np.ceil(reach / v)) + 1, 2 * n - 1, WIDEST)
+        for n, v in zip(image_shape[-2:], voxel_um[-2:], strict=True)
+    )
+    return *(2 * n - 1 for n in image_shape[:-2]), *lateral
+
+
 class _Volumes:
     """The volumes of one instrument at any of some depths, with all that they share."""
 

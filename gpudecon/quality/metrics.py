@@ -77,7 +77,10 @@ def resolution_um(
     direction: str = "xy",
     threshold: float = 0.5,
 ) -> float:
-    """Resolution in um against the truth: 1 / the frequency at which `fourier_correlation` first falls below 0.5."""
+    """Resolution in um against the truth: 1 / the frequency at which `fourier_correlation` first falls below 0.5.
+
+    Where it never does, the finest period that the sampling carries, about two voxels; where it starts below, infinity.
+    """
     frequency, correlation = fourier_correlation(image, truth, voxel_um, direction)
     below = np.flatnonzero(correlation < threshold)
     if below.size == 0:

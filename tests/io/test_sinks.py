@@ -114,7 +114,7 @@ def test_outputs_that_cannot_be(tmp_path):
         "out.png": r"out\.png has no suffix that says its format; use one of \.ome\.zarr, \.zarr, \.ome\.tiff",
         "out": r"use one of \.ome\.zarr",
         "nowhere/out.tif": "needs the folder .*nowhere, which does not exist; create it",
-        "file/out.tif": "needs the folder .*file, which does not exist; create it",
+        "file/out.tif": "needs the folder .*file, which is a file, not a folder",
         "x" * 250 + ".tif": "cannot be written: File name too long",
     }.items():
         with pytest.raises(InputError, match=message):

@@ -1,0 +1,94 @@
+"""Outputs of gpudecon run: formats, types, the record of what was done, and disks that fail."""
+
+import datetime
+
+import numpy as np
+import pytest
+import yaozarrs
+
+import gpudecon as gd
+
+FORMATS = ["out.ome.zarr", "out.zarr --ngff 0.4", "out.ome.tif"]
+
+
+@pytest.mark.parametrize("options", ["--iterations 5", "--method wiener"], ids=["rl", "wiener"])
+@pytest.mark.parametrize("output", FORMATS)
+def test_uint16_can_be_undone(cli, run_line, output, options):
+    line = run_line.replace("--iterations 5", options)
+    cli(line)
+    cli(line.replace("out.ome.zarr", "int." + output) + " --dtype uint16")
+    expected, image = cli.read().volume(), cli.read("int." + output.split()[0])
+    stored, intensity = image.volume(), image.provenance["intensity"]
+    assert stored.dtype == np.uint16
+    assert stored.max() == 65535
+    assert intensity["offset"] == min(expected.min(), 0)
+    # float32 numbers up to 65535 are rounded to 2^-8, which may move a value over the middle between two steps
+    half_step = (0.5 + 2**-8) * intensity["scale"]
+    undone = stored * intensity["scale"] + intensity["offset"]
+    np.testing.assert_allclose(undone, expected, rtol=0, atol=half_step)
+
+
+@pytest.mark.parametrize("ngff", ["0.4", "0.5"])
+def test_ome_zarr_is_valid(cli, run_line, ngff):
+    cli(f"{run_line} --ngff {ngff}")
+    assert yaozarrs.validate_zarr_store(str(cli.folder / "out.ome.zarr")).ome_version() == ngff
+
+
+@pytest.mark.parametrize("output", FORMATS)
+def test_overwrite(cli, run_line, output):
+    line = run_line.replace("out.ome.zarr", output)
+    cli(line.replace("--iterations 5", "--iterations 2"))
+    before = cli.listing()
+    cli(f"{line} --overwrite")
+    assert cli.read(output.split()[0]).provenance["options"]["iterations"] == 5
+    assert cli.listing().keys() == before.keys()
+
+
+def test_an_output_is_the_next_input(cli, run_line):
+    cli(run_line)
+    cli("run out.ome.zarr -o out.ome.zarr --overwrite --psf psf.tif --psf-voxel-um 0.2 0.1 0.1 --method wiener")
+    assert cli.read().provenance["source"] == "out.ome.zarr"
+    assert cli.read().provenance["method"] == "wiener"
+
+
+@pytest.mark.parametrize("output", FORMATS)
+def test_provenance(cli, run_line, psf, output):
+    gd.write(cli.folder / "psf.tif", gd.Image(np.roll(3 * psf, 1, axis=2), "zyx"), overwrite=True)
+    start = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    done = cli(run_line.replace("out.ome.zarr", output) + " --background 90 --edges reflect --threads 2")
+    record = cli.read(output.split()[0]).provenance
+    assert record["version"] == gd.__version__
+    assert start <= datetime.datetime.fromisoformat(record["created"]) <= datetime.datetime.now(datetime.UTC)
+    assert record["source"] == "stack.tif"
+    assert record["method"] == "rl"
+    assert record["options"] == {"iterations": 5, "acceleration": "none"}
+    assert record["settings"] == {
+        "background": 90.0,
+        "edges": "reflect",
+        "channels": [0],
+        "timepoints": [0],
+        "dtype": "float32",
+    }
+    assert "2 threads" in record["device"]["device"]
+    assert 0 < record["seconds"] < 60
+    (used,) = record["psf"]
+    assert (used["shape"], used["voxel_um"]) == (list(psf.shape), [0.2, 0.1, 0.1])
+    with pytest.warns(gd.GpudeconWarning, match="shifted|divided by its sum") as repairs:
+        measured = gd.read_psf(cli.folder / "psf.tif", voxel_um=(0.2, 0.1, 0.1))
+    assert used["sha256"] == measured.sha256
+    assert record["warnings"] == [str(repair.message) for repair in repairs]
+    assert all(f"gpudecon: warning: {said}\n" in done.stderr for said in record["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("output", "status"),
+    [("out.ome.zarr", 1), ("out.ome.zarr --dtype uint16", 1), ("out.zarr --ngff 0.4", 1), ("out.ome.tif", 2)],
+)
+def test_disk_that_takes_no_more(cli, run_line, output, status):
+    """A limit on the size of files stands for a full disk; TIFF claims its space before the work."""
+    before = cli.listing()
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))"
+    done = cli(run_line.replace("out.ome.zarr", output), status=status, before=limit)
+    assert done.stderr.splitlines()[-1].startswith("gpudecon: error: ")
+    assert "File too large" in done.stderr.splitlines()[-1]
+    assert cli.listing() == before

@@ -1,0 +1,65 @@
+"""What a user sees meanwhile: lines in a log, a bar on a terminal; and what is left of a run that is stopped."""
+
+import os
+import pty
+import signal
+import subprocess
+import termios
+
+import pytest
+
+# a shell that starts its jobs in the background has them ignore Ctrl-C, which is inherited
+HEEDING_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+
+
+def test_lines_in_a_log(cli, run_line):
+    done = cli(run_line.replace("--iterations 5", "--iterations 20"))
+    first, *middle, last = done.stderr.splitlines()
+    assert first == "gpudecon: stack.tif"
+    assert middle
+    assert all(line.startswith("gpudecon: iteration ") and ", divergence " in line for line in middle)
+    assert last.startswith("gpudecon: out.ome.zarr written: rl, cpu")
+    assert "\r" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_bar_on_a_terminal(cli, run_line):
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 100))
+    with cli.start(run_line, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        while block := read(ours):
+            shown += block
+    os.close(ours)
+    assert process.returncode == 0
+    assert b"\r" in shown
+    assert b"100%|" in shown
+    assert b"5/5 [" in shown
+    assert b"divergence " in shown
+    assert shown.splitlines()[-1].startswith(b"gpudecon: out.ome.zarr written")
+
+
+def read(terminal):
+    try:
+        return os.read(terminal, 4096)
+    except OSError:  # Linux says so that the other end is closed
+        return b""
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "last"), [(signal.SIGINT, 130, "gpudecon: interrupted\n"), (signal.SIGTERM, 143, "")]
+)
+@pytest.mark.parametrize("output", ["out.ome.zarr", "out.ome.tif", "out.ome.tif --dtype uint16"])
+def test_stopped(cli, run_line, output, number, status, last):
+    before = cli.listing()
+    line = run_line.replace("--iterations 5", "--iterations 100000").replace("out.ome.zarr", output)
+    with cli.start(line, HEEDING_CTRL_C, stderr=subprocess.PIPE) as process:
+        assert process.stderr.readline() == "gpudecon: stack.tif\n"
+        assert cli.listing() != before
+        process.send_signal(number)
+        said = process.communicate(timeout=20)[1]
+    assert process.returncode == status
+    assert "Traceback" not in said
+    assert said.endswith(last)
+    assert cli.listing() == before

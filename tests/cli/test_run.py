@@ -1,0 +1,156 @@
+"""gpudecon run: what it computes is what Python computes, for every layout of channels and time points."""
+
+import numpy as np
+import pytest
+import tifffile
+
+import gpudecon as gd
+from gpudecon.backend.cupy import missing_for_cuda
+
+VOXEL_UM = (0.2, 0.1, 0.1)
+
+
+@pytest.fixture
+def python(cli, files):
+    """The same restoration in this process."""
+
+    def restore(image, psf=None, method="rl", **options):
+        psf = gd.read_psf(cli.folder / "psf.tif", voxel_um=VOXEL_UM) if psf is None else psf
+        options = {"iterations": 5} | options if method == "rl" else options
+        settings = {"background": "auto", "voxel_um": VOXEL_UM[-image.ndim :], "device": "cpu"} | options
+        return gd.deconvolve(image, psf, method, **settings)
+
+    return restore
+
+
+def save_imagej(path, values, axes, **metadata):
+    """Pixels of 0.1 um and planes 0.2 um apart."""
+    tifffile.imwrite(
+        path,
+        values,
+        imagej=True,
+        resolution=(10, 10),
+        metadata={"axes": axes, "spacing": 0.2, "unit": "um"} | metadata,
+    )
+
+
+SETTINGS = {
+    "plain": ("", {}),
+    "accelerated": ("--acceleration shb --iterations 7", {"acceleration": "shb", "iterations": 7}),
+    "known background": ("--background 90.5", {"background": 90.5}),
+    "reflect": ("--edges reflect", {"edges": "reflect"}),
+    "periodic": ("--edges periodic", {"edges": "periodic"}),
+    "wiener": ("--method wiener", {"method": "wiener"}),
+    "wiener ratio": ("--method wiener --noise-to-signal 0.01", {"method": "wiener", "noise_to_signal": 0.01}),
+    "cls": ("--method cls", {"method": "cls"}),
+    "cls gamma": ("--method cls --gamma 1e-3 --nonnegative", {"method": "cls", "gamma": 1e-3, "nonnegative": True}),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_equals_python(cli, run_line, python, stack, name):
+    words, settings = SETTINGS[name]
+    line = run_line.replace("--iterations 5", "") if "method" in settings else run_line
+    cli(f"{line} {words}")
+    image = cli.read()
+    assert (image.axes, image.dtype, image.voxel_um) == ("zyx", np.float32, VOXEL_UM)
+    np.testing.assert_array_equal(image.volume(), python(stack, **settings))
+
+
+def test_same_bits_again_and_for_any_number_of_threads(cli, run_line):
+    outputs = {"again.ome.zarr": "", "one.ome.tif": " --threads 1", "two.ome.tif": " --threads 2"}
+    cli(run_line)
+    for name, threads in outputs.items():
+        cli(run_line.replace("out.ome.zarr", name) + threads)
+        np.testing.assert_array_equal(cli.read(name).volume(), cli.read().volume())
+
+
+@pytest.mark.gpu
+def test_on_a_gpu(cli, run_line, python, stack):
+    if missing_for_cuda() is not None:
+        pytest.skip("no CUDA device")
+    cli(run_line.replace("--device cpu", "--device cuda"))
+    expected = python(stack)
+    np.testing.assert_allclose(cli.read().volume(), expected, rtol=0, atol=1e-5 * expected.max())
+
+
+def test_channels_of_imagej_into_ome_tiff(cli, python, stack):
+    channels = np.stack([stack, stack[:, ::-1], stack[:, :, ::-1]], axis=1)
+    save_imagej(cli.folder / "in.tif", channels, "ZCYX", Labels=["DAPI", "GFP", "Cy5"])
+    cli("run in.tif -o out.ome.tif --psf psf.tif --psf-voxel-um 0.2 0.1 0.1 --iterations 5 --device cpu --channels 2,0")
+    image = cli.read("out.ome.tif")
+    assert (image.axes, image.shape) == ("czyx", (2, *stack.shape))
+    assert image.voxel_um == pytest.approx(VOXEL_UM)
+    assert [channel.name for channel in image.channels] == ["Cy5", "DAPI"]
+    np.testing.assert_array_equal(image.volume(c=0), python(channels[:, 2]))
+    np.testing.assert_array_equal(image.volume(c=1), python(channels[:, 0]))
+
+
+def test_wavelengths_of_ome_tiff_and_computed_psfs(cli, python, stack):
+    channels = (gd.Channel("DAPI", 461, 405, "0000FF"), gd.Channel("far red", 670.5, 640, "FF0000"))
+    image = gd.Image(np.stack([stack, stack[::-1]]), "czyx", VOXEL_UM, channels, name="cell 3")
+    gd.write(cli.folder / "in.ome.tif", image)
+    cli("run in.ome.tif -o out.ome.zarr --na 1.2 --immersion-index 1.33 --iterations 5 --device cpu")
+    restored = cli.read()
+    assert (restored.name, restored.channels, restored.voxel_um) == ("cell 3", channels, VOXEL_UM)
+    records = restored.provenance["psf"]
+    assert len(records) == 2
+    for c, (channel, record) in enumerate(zip(channels, records, strict=True)):
+        optics = gd.Optics(na=1.2, emission_nm=channel.emission_nm, immersion_index=1.33)
+        psf = gd.theoretical_psf(optics, record["shape"], VOXEL_UM)
+        assert record["sha256"] == psf.sha256
+        np.testing.assert_array_equal(restored.volume(c=c), python(image.data[c], psf))
+
+
+def test_a_psf_for_each_channel(cli, python, stack, psf):
+    tifffile.imwrite(cli.folder / "other.tif", psf[..., ::-1].copy(), photometric="minisblack")
+    save_imagej(cli.folder / "in.tif", np.stack([stack, stack], axis=1), "ZCYX")
+    cli("run in.tif -o out.zarr --psf psf.tif other.tif --psf-voxel-um 0.2 0.1 0.1 --iterations 5 --device cpu")
+    image = cli.read("out.zarr")
+    mirrored = gd.read_psf(cli.folder / "other.tif", voxel_um=VOXEL_UM)
+    np.testing.assert_array_equal(image.volume(c=0), python(stack))
+    np.testing.assert_array_equal(image.volume(c=1), python(stack, mirrored))
+    assert image.provenance["psf"][1]["sha256"] == mirrored.sha256
+
+
+@pytest.mark.parametrize(
+    ("words", "chosen"), [("", [0, 1, 2]), ("--timepoints 2::-2", [2, 0]), ("--timepoints -2", [1])]
+)
+def test_time_series(cli, python, stack, words, chosen):
+    frames = np.stack([stack, stack[::-1], stack[:, ::-1]])
+    save_imagej(cli.folder / "in.tif", frames, "TZYX", finterval=1.5)
+    cli(f"run in.tif -o out.ome.zarr --psf psf.tif --psf-voxel-um 0.2 0.1 0.1 --iterations 5 --device cpu {words}")
+    image = cli.read()
+    assert (image.axes, image.shape[0], image.time_step_s) == ("tzyx", len(chosen), 1.5)
+    assert image.provenance["settings"]["timepoints"] == chosen
+    for when, timepoint in enumerate(chosen):
+        np.testing.assert_array_equal(image.volume(when), python(frames[timepoint]))
+
+
+@pytest.mark.parametrize("output", ["out.ome.tif", "out.ome.zarr"])
+def test_plane(cli, python, stack, psf, output):
+    plane = psf.sum(axis=0)
+    tifffile.imwrite(cli.folder / "plane.tif", stack[4], photometric="minisblack")
+    tifffile.imwrite(cli.folder / "psf.tif", plane, photometric="minisblack")
+    cli(f"run plane.tif -o {output} --psf psf.tif --voxel-um .1 .1 --psf-voxel-um .1 .1 --iterations 5 --device cpu")
+    image = cli.read(output)
+    assert (image.axes, image.voxel_um) == ("yx", (0.1, 0.1))
+    np.testing.assert_array_equal(
+        image.volume(), python(stack[4], gd.read_psf(cli.folder / "psf.tif", voxel_um=(0.1, 0.1)))
+    )
+
+
+def test_axes_that_the_file_does_not_say(cli, run_line, python, stack):
+    values = np.stack([stack, stack[::-1]])[:, None]
+    tifffile.imwrite(cli.folder / "stack.tif", values, photometric="minisblack")
+    cli(f"{run_line} --axes tczyx")
+    image = cli.read()
+    assert (image.axes, image.shape) == ("tczyx", values.shape)
+    np.testing.assert_array_equal(image.volume(1), python(values[1, 0]))
+
+
+def test_psf_on_other_voxels_is_resampled(cli, run_line, python, stack):
+    done = cli(run_line.replace("--psf-voxel-um 0.2 0.1 0.1", "--psf-voxel-um 0.1 0.1 0.1"))
+    assert "resampled to the image's (0.2, 0.1, 0.1) um" in done.stderr
+    psf = gd.read_psf(cli.folder / "psf.tif", voxel_um=(0.1, 0.1, 0.1)).resample(VOXEL_UM)
+    np.testing.assert_array_equal(cli.read().volume(), python(stack, psf))
