@@ -19,6 +19,7 @@ from gpudecon.psf.detect import estimated_sigma, find_candidates
 from gpudecon.psf.extrapolate import with_more_planes
 from gpudecon.psf.finish import cropped, in_passband, with_pixels, without_bead
 from gpudecon.psf.localise import FWHM_PER_SIGMA
+from gpudecon.psf.measured import half_width
 from gpudecon.psf.otf_support import otf_support
 from gpudecon.psf.psf import PSF
 from gpudecon.psf.quality_control import QualityControl, measured_quality
@@ -91,8 +92,8 @@ def distill_psf(
     image_voxel_um
         Voxel size of the images that the PSF is for, if another: pixels may be larger (their area is then included).
     extent_um
-        Size of the PSF (z, y, x).  By default laterally about 50 optical units, axially what most beads have around
-        them.  Planes beyond those recorded are computed from an aberrated pupil fitted to the mean, which needs
+        Size of the PSF (z, y, x).  By default laterally about 50 optical units, axially what most beads have
+        around them.  Planes beyond those recorded are computed from an aberrated pupil fitted to the mean, which needs
         widefield ``optics``.
     radial_average
         Average over the angle around the axis: less noise, but only right for a round PSF; see ``qc.asymmetry``.
@@ -121,9 +122,14 @@ def distill_psf(
     found = _candidates(data, voxel, sigma, saturation)
     half = _half_window(found, data.shape, voxel, sigma, wanted)
     reject_at_border(found, half, data.shape)
+    if optics is None:
+        _warn(
+            "Without optics the noise outside their passband stays in the PSF, and whether the beads are points cannot "
+            "be told."
+        )
+    else:
+        _check_widths(data, found, sigma, voxel, bead_diameter_um)
     used = _usable(found)
-    if optics is not None:
-        _check_widths(used, sigma, voxel, bead_diameter_um)
     theory = None if optics is None else theoretical_psf(optics, window_shape(half), voxel).array.astype(np.float64)
     array = mean_of_beads(data, used, half, sigma, voxel, theory, support)
 
@@ -162,15 +168,20 @@ def _candidates(data: NDArray[Any], voxel: tuple[float, ...], sigma: Real, satur
 def _half_window(
     found: list[Found], shape: tuple[int, ...], voxel: tuple[float, ...], sigma: Real, extent: tuple[float, ...] | None
 ) -> NDArray[np.intp]:
-    """Voxels on either side of a bead: as wanted, but axially not more than three of four good beads have."""
-    good = [b.voxel[0] for b in found if b.rejected is None] or [b.voxel[0] for b in found]
-    room = int(np.percentile(np.minimum(good, shape[0] - 1 - np.array(good)), 25))
-    half = np.ceil(WINDOW_SIGMAS * sigma).astype(int)
-    half[0] = room
-    if extent is not None:
-        half = np.ceil(np.array(extent) / np.array(voxel) / 2 - 1e-9).astype(int)
-        half[0] = min(half[0], room)
-    return np.asarray(np.maximum(half, 2))
+    """Voxels on either side of a bead: what is wanted, but not more than three of four good beads have around them.
+
+    Laterally that is a small image or a crop around one bead, and 5 standard deviations must be left.
+    """
+    places = np.array([b.voxel for b in found if b.rejected is None] or [b.voxel for b in found])
+    room = np.percentile(np.minimum(places, np.array(shape) - 1 - places), 25, axis=0).astype(int)
+    if extent is None:
+        wanted = np.ceil(WINDOW_SIGMAS * sigma).astype(int)
+        wanted[0] = room[0]
+    else:
+        wanted = np.ceil(np.array(extent) / np.array(voxel) / 2 - 1e-9).astype(int)
+    least = np.minimum(np.ceil(FREE_SIGMAS * sigma).astype(int), wanted)
+    least[0] = 2
+    return np.asarray(np.maximum(np.minimum(wanted, room), least))
 
 
 def _with_extent(
@@ -199,12 +210,19 @@ def _usable(found: list[Found]) -> list[Found]:
     return used
 
 
-def _check_widths(used: list[Found], sigma: Real, voxel: tuple[float, ...], bead_diameter_um: float | None) -> None:
+def _check_widths(
+    data: NDArray[Any], found: list[Found], sigma: Real, voxel: tuple[float, ...], bead_diameter_um: float | None
+) -> None:
     """Objects far wider than the optics' focus are no point sources, or the optics are wrong."""
-    widths = np.median([b.fit.sigma for b in used if b.fit is not None], axis=0) * FWHM_PER_SIGMA * np.array(voxel)
+    fitted = [b.fit.sigma for b in found if b.rejected is None and b.fit is not None]
+    if fitted:
+        widths = np.median(fitted, axis=0) * FWHM_PER_SIGMA * np.array(voxel)
+    else:  # a large object has many maxima: then its width is where it falls to half
+        local = np.asarray(data, np.float64) - float(np.median(data))
+        widths = np.array([2 * half_width(local, found[0].voxel, axis) * v for axis, v in enumerate(voxel)])
     expected = sigma * FWHM_PER_SIGMA * np.array(voxel)
     ratio = float(widths[1:].mean() / expected[1:].mean())
-    if ratio < WIDE:
+    if ratio < (WIDE if fitted else TOO_WIDE):
         return
     size = "for point sources" if bead_diameter_um is None else f"for beads of {bead_diameter_um:g} um"
     message = (

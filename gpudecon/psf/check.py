@@ -184,7 +184,8 @@ def _pitch(
         if is_resampled:
             yield Finding("pitch", "note", figure, "it will be resampled; check that both sizes are right")
         else:
-            yield Finding("pitch", "warning", figure, "resample it: gpudecon.PSF(array, voxel_um).resample(...)")
+            advice = "a file or gpudecon.PSF(array, voxel_um) will be resampled, a bare array is not"
+            yield Finding("pitch", "warning", figure, advice)
 
 
 def _nyquist(

@@ -118,7 +118,7 @@ def fitted_centre(data: NDArray[np.float64]) -> NDArray[np.float64]:
 
     peak = np.array(np.unravel_index(int(data.argmax()), data.shape))
     height = float(data.max())
-    widths = np.array([_half_width(data, peak, axis) for axis in range(data.ndim)])
+    widths = np.array([half_width(data, peak, axis) for axis in range(data.ndim)])
     reach = np.maximum(np.ceil(1.5 * widths).astype(int), 2)
     box = tuple(slice(max(p - r, 0), p + r + 1) for p, r in zip(peak, reach, strict=True))
     window = data[box] / height
@@ -150,7 +150,7 @@ def fitted_centre(data: NDArray[np.float64]) -> NDArray[np.float64]:
     return centre
 
 
-def _half_width(data: NDArray[np.float64], peak: NDArray[np.intp], axis: int) -> float:
+def half_width(data: NDArray[np.float64], peak: NDArray[np.intp], axis: int) -> float:
     """Half of the full width at half maximum of the line through the peak, in voxels."""
     line = data[tuple(slice(None) if a == axis else int(peak[a]) for a in range(data.ndim))]
     above = line >= 0.5 * line[peak[axis]]
