@@ -65,9 +65,7 @@ def optics_of(given: dict[str, Any], wanted_for: str) -> Optics:
 
 def described(optics: Optics) -> dict[str, Any]:
     """The fields that differ from their defaults, for a record."""
-    return {
-        f.name: getattr(optics, f.name) for f in dataclasses.fields(Optics) if getattr(optics, f.name) != f.default
-    }
+    return {f.name: getattr(optics, f.name) for f in dataclasses.fields(Optics) if getattr(optics, f.name) != f.default}
 
 
 def _words(hint: Any) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,18 +89,25 @@ class Registration:
         return float(np.sqrt(max(self.residual - explained, 0.0) / max(self.energy, 1e-30)))
 
 
-def register(window: Real, template: Shiftable, start: Real, noise: float, core: NDArray[np.bool_]) -> Registration:
+def register(
+    window: Real,
+    template: Shiftable,
+    start: Real,
+    noise: float,
+    core: NDArray[np.bool_],
+    inside: NDArray[np.bool_],
+) -> Registration:
     """Weighted least squares for shift, amplitude and background, by Gauss-Newton from the shift ``start``.
 
     ``noise`` is the standard deviation in the dark; light adds variance in proportion to itself, by a factor that is
-    found from the residual.  ``core`` marks the voxels near the centre.
+    found from the residual.  ``core`` marks the voxels near the centre, ``inside`` those that hold recorded values.
     """
     shift = np.array(start, np.float64)
     moved, *slopes = template.shifted_with_slopes(shift)
-    found = _fitted(window, shift, moved, _least_squares([moved, np.ones_like(moved)], window, None), noise, core)
+    found = _fitted(window, shift, moved, _least_squares([moved, np.ones_like(moved)], window, inside), noise, core)
     for _ in range(ITERATIONS):
         light = np.maximum(found.amplitude * moved, 0)
-        weight = 1 / (noise**2 + found.gain * light + 1e-9 * float(light.max()) ** 2 + 1e-30)
+        weight = inside / (noise**2 + found.gain * light + 1e-9 * float(light.max()) ** 2 + 1e-30)
         columns = [moved, np.ones_like(moved), *(-found.amplitude * slope for slope in slopes)]
         solved = _least_squares(columns, window, weight)
         shift = shift + np.clip(solved[2:], -1, 1)
@@ -125,9 +133,9 @@ def _fitted(
     )
 
 
-def _least_squares(columns: list[Real], target: Real, weight: Real | None) -> Real:
+def _least_squares(columns: list[Real], target: Real, weight: NDArray[Any]) -> Real:
     rows = np.stack([c.ravel() for c in columns])
-    weighted = rows if weight is None else rows * weight.ravel()
+    weighted = rows * weight.ravel()
     return np.asarray(np.linalg.lstsq(weighted @ rows.T, weighted @ target.ravel(), rcond=None)[0])
 
 

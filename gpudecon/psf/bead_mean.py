@@ -21,10 +21,16 @@ UNLIKE = 0.15  # relative deviation from the mean, beyond noise, of a bead that 
 CORE_SIGMAS = 3.0  # of the ellipsoid in which beads are compared
 
 
-def window_shape(half: NDArray[np.intp]) -> tuple[int, int, int]:
-    """Shape of the windows that are averaged: the half window on both sides, and the margin."""
-    z, y, x = (int(2 * (h + MARGIN) + 1) for h in half)
-    return z, y, x
+def window_reach(half: NDArray[np.intp]) -> NDArray[np.intp]:
+    """``half`` and a margin of at least `MARGIN` voxels, so that 2 n + 1 voxels have a fast Fourier transform."""
+    return np.array([next(n for n in range(h + MARGIN, 2 * h + 99) if _is_fast(2 * n + 1)) for h in half])
+
+
+def _is_fast(length: int) -> bool:
+    for prime in (3, 5, 7, 11):
+        while length % prime == 0:
+            length //= prime
+    return length == 1
 
 
 def mean_of_beads(
@@ -38,24 +44,28 @@ def mean_of_beads(
 ) -> Real:
     """The mean, of peak about 1 and free of offset, with its centre at n // 2 of a window of 2 ``half`` + 1 voxels.
 
-    ``theory`` is on `window_shape`.  Beads unlike the mean are marked as rejected and leave it; the others learn their
-    place, height and background.
+    ``theory`` is on 2 `window_reach` + 1 voxels.  Beads unlike the mean are marked as rejected and leave it; the others
+    learn their place, height and background.
     """
-    windows = [_window(image, b, half + MARGIN) for b in beads]
+    reach = window_reach(half)
+    windows = [_window(image, b, reach) for b in beads]
     noise = [_noise(w) for w in windows]
     found = [_by_gaussian(b, w) for b, w in zip(beads, windows, strict=True)]
-    core = core_of(window_shape(half), sigma, CORE_SIGMAS)
+    core = core_of(windows[0].shape, sigma, CORE_SIGMAS)
+    inner = tuple(slice(r - h, r + h + 1) for r, h in zip(reach, half, strict=True))
+    inside = np.zeros(core.shape, bool)
+    inside[inner] = True
 
     def average(used: list[int]) -> Real:
         raw = robust_mean([windows[i] for i in used], [found[i] for i in used])
-        return in_passband(without_offset(raw, theory, sigma), voxel_um, support)
+        return in_passband(without_offset(raw, theory, sigma, inside), voxel_um, support)
 
     used = list(range(len(beads)))
     mean = average(used)
     for _ in range(ROUNDS):
         template = Shiftable(mean)
         for i in used:
-            found[i] = register(windows[i], template, found[i].shift, noise[i], core)
+            found[i] = register(windows[i], template, found[i].shift, noise[i], core, inside)
         gain = float(np.median([found[i].gain for i in used]))
         for i in used:
             deviation = found[i].deviation(gain)
@@ -66,7 +76,6 @@ def mean_of_beads(
     for i in used:
         beads[i].place = beads[i].voxel + found[i].shift
         beads[i].height, beads[i].background = found[i].amplitude * float(mean.max()), found[i].background
-    inner = tuple(slice(MARGIN, -MARGIN) for _ in range(3))
     shift = np.array(mean[inner].shape) // 2 - fitted_centre(mean[inner])
     return fourier_shift(mean, shift)[inner]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gpudecon.errors import GpudeconWarning, InputError
 from gpudecon.image import checked_voxel_um
 from gpudecon.optics import Optics
-from gpudecon.psf.bead_mean import mean_of_beads, window_shape
+from gpudecon.psf.bead_mean import mean_of_beads, window_reach
 from gpudecon.psf.bead_size import check_bead_size
 from gpudecon.psf.detect import estimated_sigma, find_candidates
 from gpudecon.psf.extrapolate import with_more_planes
@@ -130,7 +130,8 @@ def distill_psf(
     else:
         _check_widths(data, found, sigma, voxel, bead_diameter_um)
     used = _usable(found)
-    theory = None if optics is None else theoretical_psf(optics, window_shape(half), voxel).array.astype(np.float64)
+    window = tuple(int(2 * n + 1) for n in window_reach(half))
+    theory = None if optics is None else theoretical_psf(optics, window, voxel).array.astype(np.float64)
     array = mean_of_beads(data, used, half, sigma, voxel, theory, support)
 
     if bead_diameter_um is not None:
@@ -138,20 +139,20 @@ def distill_psf(
     if wanted is not None:
         array = _with_extent(array, wanted[0], voxel, optics, used)
     if radial_average:
-        array = radial_mean(array, voxel[1:])
+        array = radial_mean(array, (voxel[1], voxel[2]))
     if target != voxel:
         array = with_pixels(array, voxel, target)
     psf = PSF(np.maximum(array, 0), voxel).resample(target)
-    array = cropped(psf.array.astype(np.float64), energy)
+    final = cropped(psf.array, energy)
     beads = tuple(b.bead(voxel) for b in found)
-    return DistilledPSF(array=array, voxel_um=target, beads=beads, qc=_quality(array, target, optics, beads))
+    return DistilledPSF(array=final, voxel_um=target, beads=beads, qc=_quality(final, target, optics, beads))
 
 
 def _expected_sigma(optics: Optics, voxel: tuple[float, ...], bead_diameter_um: float | None) -> Real:
     """Widths in voxels of the image of a bead: a ball of diameter d has the variance d^2 / 20 along each axis."""
     lateral, axial = gaussian_sigma_um(optics)
     ball = (bead_diameter_um or 0.0) ** 2 / 20
-    return np.sqrt(np.array([axial, lateral, lateral]) ** 2 + ball) / np.array(voxel)
+    return np.asarray(np.sqrt(np.array([axial, lateral, lateral]) ** 2 + ball) / np.array(voxel))
 
 
 def _candidates(data: NDArray[Any], voxel: tuple[float, ...], sigma: Real, saturation: float | None) -> list[Found]:
@@ -178,17 +179,22 @@ def _half_window(
         wanted = np.ceil(WINDOW_SIGMAS * sigma).astype(int)
         wanted[0] = room[0]
     else:
-        wanted = np.ceil(np.array(extent) / np.array(voxel) / 2 - 1e-9).astype(int)
+        wanted = _half_of(np.array(extent), np.array(voxel))
     least = np.minimum(np.ceil(FREE_SIGMAS * sigma).astype(int), wanted)
     least[0] = 2
     return np.asarray(np.maximum(np.minimum(wanted, room), least))
+
+
+def _half_of(extent_um: Real, voxel_um: Real) -> NDArray[np.intp]:
+    """Voxels on either side of the middle one in the smallest odd number that covers the extent."""
+    return np.ceil((extent_um / voxel_um - 1) / 2 - 1e-9).astype(int)
 
 
 def _with_extent(
     array: Real, wanted_um: float, voxel: tuple[float, ...], optics: Optics | None, used: list[Found]
 ) -> Real:
     """The planes that are wanted, computed where they were not recorded and the optics allow it."""
-    planes = 2 * int(np.ceil(wanted_um / voxel[0] / 2 - 1e-9)) + 1
+    planes = 2 * int(_half_of(np.array(wanted_um), np.array(voxel[0]))) + 1
     if planes <= len(array):
         return array
     recorded = f"The stack has {len(array) * voxel[0]:.3g} um around most beads, {wanted_um:g} um were wanted"
@@ -234,7 +240,9 @@ def _check_widths(
     _warn(f"{message}; check their size, the optics and the voxel size.")
 
 
-def _quality(array: Real, voxel: tuple[float, ...], optics: Optics | None, beads: tuple[Bead, ...]) -> QualityControl:
+def _quality(
+    array: NDArray[np.float32], voxel: tuple[float, ...], optics: Optics | None, beads: tuple[Bead, ...]
+) -> QualityControl:
     used = [b for b in beads if b.rejected is None]
     theory = None if optics is None else theoretical_psf(optics, array.shape, voxel).array
     heights = [(b.height or 0.0) / max(abs(b.background or 0.0), 1e-30) for b in used]

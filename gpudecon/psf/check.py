@@ -24,7 +24,7 @@ Severity = Literal["fatal", "warning", "note"]
 
 PITCH_TOLERANCE = 1e-3
 NYQUIST_TOLERANCE = 1.05
-FEWEST_VOXELS = 2.0  # in a width at half maximum, where no optics say what Nyquist's step is
+FEWEST_VOXELS = 1.7  # in a width at half maximum, where no optics say Nyquist's step; at that step it is 1.8 to 2
 OFF_CENTRE, OFF_CENTRE_Z = 0.25, 0.1  # voxels, and along z of the width at half maximum if that is more
 # Median of the lateral frame of the middle planes over the peak, beyond what theory has there, or without theory.
 BACKGROUND, BACKGROUND_UNKNOWN = 2e-3, 1e-2
@@ -104,7 +104,9 @@ def _unusable(data: Real) -> Iterator[Finding]:
     if bad:
         yield Finding("not finite", "fatal", f"{bad} values are NaN or infinite", "replace or crop them")
     elif data.max() <= 0:
-        yield Finding("empty", "fatal", f"No value is positive (highest {data.max():.3g})", "give a bright point on dark")
+        yield Finding(
+            "empty", "fatal", f"No value is positive (highest {data.max():.3g})", "give a bright point on dark"
+        )
     elif np.median(lateral_frame(data)) >= 0.5 * data.max():
         level = float(np.median(lateral_frame(data)))
         figure = f"Nothing stands out: the border is at {level:.4g}, the peak at {data.max():.4g}"
@@ -198,7 +200,7 @@ def _nyquist(
         for name, width, v in zip(axes, fwhm_um(data, voxel), voxel, strict=True):
             if width < FEWEST_VOXELS * v:
                 figure = f"The PSF is {width / v:.2g} voxels wide along {name} (full width at half maximum)"
-                advice = f"sample with at most {width / (FEWEST_VOXELS * 1.15):.2g} um"
+                advice = f"sample with at most {width / 2:.2g} um"
                 yield Finding("below Nyquist", "warning", figure, advice)
         return
     axial, lateral = support.nyquist_um
@@ -206,7 +208,9 @@ def _nyquist(
         for name, v in zip(axes, sizes or (), strict=False):
             needed = axial if name == "z" else lateral
             if v > NYQUIST_TOLERANCE * needed:
-                figure = f"The {whose}'s step of {v:g} um along {name} is above the {needed:.3g} um that Nyquist asks for"
+                figure = (
+                    f"The {whose}'s step of {v:g} um along {name} is above the {needed:.3g} um that Nyquist asks for"
+                )
                 yield Finding("below Nyquist", "warning", figure, f"sample with at most {needed:.2g} um")
 
 

@@ -31,8 +31,8 @@ def find_candidates(image: NDArray[np.generic], sigma: Real, isolation: float, a
     """Maxima of the image (z, y, x) at the scale ``sigma`` (voxels) that are not side lobes of brighter ones.
 
     The band-passed image is G(sigma) - G(1.6 sigma); what counts exceeds 6 standard deviations of its noise, measured
-    as the median absolute deviation.  ``isolation`` is the lateral distance in voxels of x within which a maximum can be
-    a side lobe; ``aspect`` is a voxel's length in y over that in x.
+    as the median absolute deviation.  ``isolation`` is the lateral distance in voxels of x within which a maximum can
+    be a side lobe; ``aspect`` is a voxel's length in y over that in x.
     """
     from scipy import ndimage
 
@@ -60,7 +60,9 @@ def find_candidates(image: NDArray[np.generic], sigma: Real, isolation: float, a
     return Candidates(voxel[kept], height[kept])
 
 
-def _own_maxima(voxel: NDArray[np.intp], height: Real, sigma: Real, isolation: float, aspect: float) -> NDArray[np.intp]:
+def _own_maxima(
+    voxel: NDArray[np.intp], height: Real, sigma: Real, isolation: float, aspect: float
+) -> NDArray[np.intp]:
     """Indices of the maxima that are not side lobes of a brighter one that was kept."""
     from scipy.spatial import cKDTree
 

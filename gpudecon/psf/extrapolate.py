@@ -12,6 +12,7 @@ from gpudecon.psf.pupil_model import PupilModel
 Real = NDArray[np.float64]
 
 FADE = 3  # recorded planes at either end in which the computed ones take over
+FITTED_AIRY_DISCS = 2  # lateral reach of the fit; nearly all that tells an aberration from another is inside
 
 
 def with_more_planes(
@@ -23,7 +24,9 @@ def with_more_planes(
     """
     nz, ny, nx = array.shape
     height = float(array.max())
-    fit = fit_pupil(array * (photons / height) + background, optics, voxel_um)
+    reach = [int(np.ceil(FITTED_AIRY_DISCS * optics.airy_unit_um / v)) for v in voxel_um[1:]]
+    middle = tuple(slice(max(n // 2 - r, 0), n // 2 + r + 1) for n, r in zip((ny, nx), reach, strict=True))
+    fit = fit_pupil(array[:, *middle] * (photons / height) + background, optics, voxel_um)
     model = PupilModel(optics, (planes, ny, nx), voxel_um, tuple(fit.zernike_rad))
     computed = model.intensity(np.array([*fit.shift_um, *fit.zernike_rad.values()])) * (fit.photons * height / photons)
     first = planes // 2 - nz // 2

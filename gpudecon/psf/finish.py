@@ -24,16 +24,16 @@ def core_of(shape: tuple[int, ...], sigma: Real, times: float = CORE_SIGMAS) -> 
     return squared <= 1
 
 
-def without_offset(mean: Real, theory: Real | None, sigma: Real) -> Real:
+def without_offset(mean: Real, theory: Real | None, sigma: Real, inside: NDArray[np.bool_]) -> Real:
     """``mean`` less the constant that is no light of the bead.
 
     The far light of a widefield PSF has no end within a window, so a constant cannot be told from it without knowing
     how it fades: the mean outside the core is fitted by a theory + b, and b subtracted.  Without theory b is the median
-    of the lateral frame of the middle planes.
+    of the lateral frame of the middle planes.  ``inside`` marks the voxels that hold recorded values.
     """
     if theory is None:
         return mean - float(np.median(lateral_frame(mean)))
-    outside = ~core_of(mean.shape, sigma)
+    outside = inside & ~core_of(mean.shape, sigma)
     t, m = theory[outside], mean[outside]
     slope = float(((t - t.mean()) * (m - m.mean())).sum() / max(((t - t.mean()) ** 2).sum(), 1e-30))
     return mean - float(m.mean() - max(slope, 0.0) * t.mean())
@@ -72,7 +72,7 @@ def with_pixels(array: Real, old_um: tuple[float, ...], new_um: tuple[float, ...
     return np.asarray(fft.irfftn(spectrum, array.shape))
 
 
-def cropped(array: Real, energy: float) -> Real:
+def cropped(array: NDArray[np.float32], energy: float) -> NDArray[np.float32]:
     """The smallest window around n // 2 that keeps ``energy`` of the sum: the darkest pair of faces goes first."""
     half = [n // 2 for n in array.shape]
     centre = list(half)

@@ -66,7 +66,7 @@ class PupilModel:
         backend = get_backend("cpu")
         beam = DiffractedBeam(backend, optics, optics.emission_nm, "vectorial", "uniform")
         focus_um = origin_um(backend, optics, Widefield(beam), optics.depth_um, "peak")
-        z_um = focus_um + (np.arange(grid[0]) - grid[0] // 2) * voxel_um[0]
+        z_um = focus_um + (np.arange(grid[0], dtype=np.float64) - grid[0] // 2) * voxel_um[0]
         self._y, self._x = (Lateral.of(n, v, beam.cutoff) for n, v in zip(grid[1:], voxel_um[1:], strict=True))
         self._zones = self._make_zones(optics, z_um, modes)
         focus = sum(np.sum(zone.amplitude, axis=(0, 1)) for zone in self._zones)

@@ -17,8 +17,8 @@ class QualityControl:
     """What the beads and the PSF made of them are like.
 
     ``fwhm_um`` (z, y, x): full widths at half maximum through the centre.  ``asymmetry``: the longest lateral width
-    over the shortest, 1 for a round PSF.  ``axial_skew``: (light above - light below the focus) / both, in a cylinder as
-    wide as the focus; positive where planes of higher index have more; 0 without spherical aberration.
+    over the shortest, 1 for a round PSF.  ``axial_skew``: (light above - light below the focus) / both, in a cylinder
+    as wide as the focus; positive where planes of higher index have more; 0 without spherical aberration.
     ``signal_to_background``: median of the beads' heights over their backgrounds (camera offset included).
     ``theory_ratio`` (z, y, x): widths over those of theory, and ``theory_correlation`` Pearson's with it; None without
     optics.

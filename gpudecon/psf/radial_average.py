@@ -28,7 +28,7 @@ def radial_mean(array: NDArray[np.generic], pixel: tuple[float, float]) -> Real:
     radius = np.arange(0, pixel_radius.max() + 2 * RADIAL_STEP, RADIAL_STEP)
     profile = np.stack([_profile(plane, radius, (y, x)) for plane in planes], axis=-1)
     spline = interpolate.make_interp_spline(radius, profile, k=3)
-    return np.moveaxis(spline(pixel_radius), -1, 0).reshape(array.shape)
+    return np.asarray(np.moveaxis(spline(pixel_radius), -1, 0).reshape(array.shape))
 
 
 def _profile(plane: Real, radius: Real, axes: tuple[Real, Real]) -> Real:

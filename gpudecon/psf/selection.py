@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,14 +61,12 @@ class Found:
         return Bead((z, y, x), height, background, (wz, wy, wx), self.rejected)
 
 
-def measured_candidates(image: NDArray[np.generic], candidates: Candidates, sigma: Real) -> list[Found]:
+def measured_candidates(image: NDArray[Any], candidates: Candidates, sigma: Real) -> list[Found]:
     """Each candidate with its Gaussian fit."""
     return [Found(v, fit_gaussian(image, v.astype(np.float64), sigma)) for v in candidates.voxel]
 
 
-def reject_saturated(
-    found: list[Found], image: NDArray[np.generic], sigma: Real, saturation: float | None
-) -> None:
+def reject_saturated(found: list[Found], image: NDArray[Any], sigma: Real, saturation: float | None) -> None:
     """Beads that reach ``saturation``; None: the integer type's highest value, or the image's if it is a plateau."""
     limit = float(image.max()) if saturation is None else saturation
     is_end = saturation is not None or (image.dtype.kind in "ui" and limit == np.iinfo(image.dtype).max)
@@ -77,9 +76,7 @@ def reject_saturated(
             bead.rejected = f"saturated: {count} voxels at {limit:g}"
 
 
-def reject_neighbours(
-    found: list[Found], isolation: float, aspect: float, reach_z: float, voxel_x_um: float
-) -> None:
+def reject_neighbours(found: list[Found], isolation: float, aspect: float, reach_z: float, voxel_x_um: float) -> None:
     """Beads with another one nearer than ``isolation`` laterally (voxels of x) and ``reach_z`` planes."""
     from scipy.spatial import cKDTree
 
@@ -101,7 +98,7 @@ def reject_at_border(found: list[Found], half: NDArray[np.intp], shape: tuple[in
             )
 
 
-def reject_misfits(found: list[Found], image: NDArray[np.generic], sigma: Real) -> None:
+def reject_misfits(found: list[Found], image: NDArray[Any], sigma: Real) -> None:
     """Clumps, hot pixels and what is too dim: by light and width against the medians of the rest."""
     for bead in found:
         if bead.fit is None:
@@ -129,12 +126,12 @@ def reject_misfits(found: list[Found], image: NDArray[np.generic], sigma: Real) 
             bead.rejected = f"dim: height {fit.height:.3g} with noise {noise:.3g}"
 
 
-def _surroundings(image: NDArray[np.generic], voxel: NDArray[np.intp], reach: Real) -> NDArray[np.generic]:
+def _surroundings(image: NDArray[Any], voxel: NDArray[np.intp], reach: Real) -> NDArray[Any]:
     r = np.maximum(np.ceil(reach).astype(int), 1)
     return image[tuple(slice(max(v - h, 0), v + h + 1) for v, h in zip(voxel, r, strict=True))]
 
 
-def _noise_around(image: NDArray[np.generic], voxel: NDArray[np.intp], sigma: Real) -> float:
+def _noise_around(image: NDArray[Any], voxel: NDArray[np.intp], sigma: Real) -> float:
     """Standard deviation around the bead, of the lateral frame 6 to 9 sigma away in its plane."""
     plane = np.asarray(_surroundings(image, voxel, np.array([0, 9, 9]) * sigma), np.float64)[0]
     inner = np.ceil(3 * sigma).astype(int)

@@ -29,8 +29,10 @@ def save_psf_figure(path: str | Path, psf: PSF, title: str = "", support: OTFSup
     cz, cy, cx = (n // 2 for n in array.shape)
     _section(xy, array[cz], voxel[1:], ("x", "y"), unit, float(array.max()))
     _section(xz, array[:, cy], (voxel[0], voxel[2]), ("x", "z"), unit, float(array.max()))
-    for name, line, v in (("x", array[cz, cy], voxel[2]), ("y", array[cz, :, cx], voxel[1]), ("z", array[:, cy, cx], voxel[0])):
-        lines.semilogy((np.arange(len(line)) - len(line) // 2) * v, np.maximum(line / array.max(), 1e-9), label=name)
+    profiles = {"x": array[cz, cy], "y": array[cz, :, cx], "z": array[:, cy, cx]}
+    for (name, line), v, dash in zip(profiles.items(), voxel[::-1], ("-", "--", "-"), strict=True):
+        distance = (np.arange(len(line)) - len(line) // 2) * v
+        lines.semilogy(distance, np.maximum(line / array.max(), 1e-9), dash, label=name)
     lines.set(xlabel=f"distance ({unit})", ylabel="relative intensity", ylim=(10.0**-DECADES, 1.5))
     lines.legend(frameon=False)
     _otf(otf, array, voxel, unit, support)
@@ -54,14 +56,16 @@ def _otf(panel: Any, array: NDArray[Any], voxel: tuple[float, ...], unit: str, s
     nz, _, nx = array.shape
     spectrum = np.abs(np.fft.fftshift(np.fft.fft2(array.sum(axis=1, dtype=np.float64))))
     values = np.log10(np.maximum(spectrum / spectrum.max(), 10.0**-DECADES))
-    kz, kx = 0.5 / voxel[0], 0.5 / voxel[2]
-    extent = (-kx - kx / nx, kx - kx / nx, kz - kz / nz, -kz - kz / nz)
-    panel.imshow(
-        values, extent=extent, vmin=-DECADES, vmax=0, cmap="viridis", interpolation="nearest", aspect="auto"
-    )
+    sides = []
+    for n, v in ((nx, voxel[2]), (nz, voxel[0])):
+        k = np.fft.fftshift(np.fft.fftfreq(n, v))
+        sides += [k[0] - 0.5 / (n * v), k[-1] + 0.5 / (n * v)]
+    extent = (sides[0], sides[1], sides[3], sides[2])
+    panel.imshow(values, extent=extent, vmin=-DECADES, vmax=0, cmap="viridis", interpolation="nearest", aspect="auto")
     if support is not None and nz > 1:
         for sign_z in (-1, 1):
             for sign_x in (-1, 1):
                 panel.plot(sign_x * support.lateral, sign_z * support.axial, color="white", linewidth=0.8)
-        panel.set(xlim=(-kx, kx), ylim=(-kz, kz))
-    panel.set(xlabel=f"kx (1/{unit})", ylabel=f"kz (1/{unit})", title="log10 |OTF|, white: limit of the optics" if support else "log10 |OTF|")
+        panel.set(xlim=sides[:2], ylim=sides[2:])
+    title = "log10 |OTF|" + (", white: limit of the optics" if support is not None else "")
+    panel.set(xlabel=f"kx (1/{unit})", ylabel=f"kz (1/{unit})", title=title)
