@@ -16,6 +16,9 @@ from gpudecon.methods.constrained_least_squares import ConstrainedLeastSquares a
 from gpudecon.methods.richardson_lucy import RichardsonLucy as RichardsonLucy
 from gpudecon.methods.wiener import Wiener as Wiener
 from gpudecon.optics import Optics as Optics
+from gpudecon.psf.beads import distill_psf as distill_psf
+from gpudecon.psf.check import check_psf as check_psf
+from gpudecon.psf.fit import fit_pupil as fit_pupil
 from gpudecon.psf.psf import PSF as PSF
 from gpudecon.psf.pupil import pupil_psf as pupil_psf
 from gpudecon.psf.theory import theoretical_psf as theoretical_psf

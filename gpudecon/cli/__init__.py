@@ -21,14 +21,14 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, 1 failed, 2 bad input, 130 interrupted, 143 terminated."""
-    from gpudecon.cli import demo, doctor, run
+    from gpudecon.cli import demo, doctor, psf, run
 
     parser = _Parser(
         prog="gpudecon", description="Restore 3-D fluorescence microscopy: quantitative deconvolution on GPU and CPU."
     )
     parser.add_argument("--version", action="version", version=f"gpudecon {__version__}")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-    for verb in (run, demo, doctor):
+    for verb in (run, psf, demo, doctor):
         verb.add_parser(verbs)
     args = parser.parse_args(argv)
     warnings.showwarning = _show_warning

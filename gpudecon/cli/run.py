@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gpudecon.cli.method_options import add_method_options, method_options
-from gpudecon.errors import InputError
+from gpudecon.cli.optics_options import add_optics_options, optics_options
+from gpudecon.errors import GpudeconWarning, InputError
 from gpudecon.forward import EDGES
 from gpudecon.image import Image, checked_voxel_um
 from gpudecon.methods import METHODS
@@ -37,10 +39,7 @@ def add_parser(verbs: Any) -> None:
     psf = parser.add_argument_group("point spread function")
     psf.add_argument("--psf", nargs="+", metavar="FILE", help="measured PSF: one for all channels or one for each")
     psf.add_argument("--psf-voxel-um", type=float, nargs="+", metavar="UM", help="its voxel size: z y x")
-    psf.add_argument("--na", type=float, help="numerical aperture")
-    psf.add_argument("--emission-nm", type=float, nargs="+", metavar="NM", help="one for each restored channel")
-    psf.add_argument("--immersion-index", type=float, metavar="N", help="1.0 air, 1.33 water, 1.47 glycerol, 1.515 oil")
-    psf.add_argument("--sample-index", type=float, metavar="N", help="refractive index of the specimen")
+    add_optics_options(parser, several_emissions=True)
 
     what = parser.add_argument_group("restoration")
     what.add_argument("--method", default="rl", choices=list(METHODS), help="default rl")
@@ -146,24 +145,28 @@ def _timepoints(text: str | None, image: Image) -> tuple[int, ...]:
 
 
 def _psfs(args: argparse.Namespace, image: Image, channels: tuple[int, ...]) -> tuple[PSF, ...]:
-    optics = ("na", "emission_nm", "immersion_index", "sample_index")
-    optics_given = [name for name in optics if getattr(args, name) is not None]
-    if args.psf and optics_given:
-        flags = ", ".join("--" + name.replace("_", "-") for name in optics_given)
+    given = optics_options(args)
+    if args.psf and given:
+        flags = ", ".join("--" + name.replace("_", "-") for name in given)
         raise InputError(f"--psf and {flags} were given; a PSF is either measured or computed, so give one of the two.")
     if args.psf:
         return _measured(args, image)
     if args.psf_voxel_um is not None:
         raise InputError("--psf-voxel-um was given without --psf.")
-    return _theoretical(args, image, channels)
+    return _theoretical(given, image, channels)
 
 
 def _measured(args: argparse.Namespace, image: Image) -> tuple[PSF, ...]:
-    from gpudecon.io.psf_file import read_psf
+    from gpudecon.io.psf_file import read_stack
+    from gpudecon.psf.check import check_psf
+    from gpudecon.psf.measured import measured_psf
 
     psfs = []
     for path in args.psf:
-        psf = read_psf(path)
+        stack = read_stack(path)
+        # what reading repairs it also says; a cut-off peak is no longer seen afterwards
+        lost = [finding for finding in check_psf(stack.data) if finding.name == "saturated"]
+        psf = measured_psf(stack.data, stack.voxel_um, Path(path).name)
         if psf.array.ndim != len(image.spatial_axes):
             raise InputError(
                 f"{path} is a PSF of {psf.array.ndim} dimensions, shape {psf.shape}, but the image's stacks have "
@@ -175,19 +178,24 @@ def _measured(args: argparse.Namespace, image: Image) -> tuple[PSF, ...]:
             raise InputError(
                 f"{path} does not say its voxel size; give --psf-voxel-um (that of the image, if it was taken alike)."
             )
+        for finding in [*check_psf(psf, image_voxel_um=image.voxel_um), *lost]:
+            if finding.severity == "fatal":
+                raise InputError(f"{Path(path).name}: {finding}")
+            if finding.severity == "warning":
+                warnings.warn(f"{Path(path).name}: {finding}", GpudeconWarning, stacklevel=2)
         psfs.append(psf)
     return tuple(psfs)
 
 
-def _theoretical(args: argparse.Namespace, image: Image, channels: tuple[int, ...]) -> tuple[PSF, ...]:
+def _theoretical(given: dict[str, Any], image: Image, channels: tuple[int, ...]) -> tuple[PSF, ...]:
     from gpudecon.psf.theory import psf_window, theoretical_psf
 
-    emission = args.emission_nm
+    emission = given.pop("emission_nm", None)
     if emission is None and image.channels and all(image.channels[c].emission_nm for c in channels):
         emission = [image.channels[c].emission_nm for c in channels]
     missing = [
-        flag
-        for flag, value in (("--na", args.na), ("--emission-nm", emission), ("--immersion-index", args.immersion_index))
+        "--" + name.replace("_", "-")
+        for name, value in {**dict.fromkeys(("na", "immersion_index")), **given, "emission_nm": emission}.items()
         if value is None
     ]
     if missing:
@@ -200,12 +208,7 @@ def _theoretical(args: argparse.Namespace, image: Image, channels: tuple[int, ..
     psfs = []
     assert image.voxel_um is not None  # asked for before
     for wavelength in emission:
-        optics = Optics(
-            na=args.na,
-            emission_nm=wavelength,
-            immersion_index=args.immersion_index,
-            sample_index=args.sample_index,
-        )
+        optics = Optics(emission_nm=wavelength, **given)
         shape = psf_window(optics, image.spatial_shape, image.voxel_um)
         psfs.append(theoretical_psf(optics, shape, image.voxel_um))
     return tuple(psfs)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpudecon.errors import GpudeconWarning, InputError
+from gpudecon.psf.align import fourier_shift
 from gpudecon.psf.psf import PSF, SUM_TOLERANCE
 
 # A centre found closer to n // 2 than this is left alone: a fit to a noisy bead is not better than that.
@@ -53,7 +54,7 @@ def measured_psf(array: NDArray[Any], voxel_um: tuple[float, ...] | None, name: 
 
 
 def _without_background(data: NDArray[np.float64], name: str) -> NDArray[np.float64]:
-    frame = _lateral_frame(data)
+    frame = lateral_frame(data)
     background = float(np.median(frame))
     noise = float(1.4826 * np.median(np.abs(frame - background)))
     peak = float(data.max())
@@ -75,7 +76,7 @@ def _without_background(data: NDArray[np.float64], name: str) -> NDArray[np.floa
     return cleaned
 
 
-def _lateral_frame(data: NDArray[np.float64]) -> NDArray[np.float64]:
+def lateral_frame(data: NDArray[np.float64]) -> NDArray[np.float64]:
     """Values of the outermost two pixels of the planes in the middle half of z."""
     ny, nx = data.shape[-2:]
     border = np.ones((ny, nx), bool)
@@ -123,7 +124,7 @@ def fitted_centre(data: NDArray[np.float64]) -> NDArray[np.float64]:
 
     peak = np.array(np.unravel_index(int(data.argmax()), data.shape))
     height = float(data.max())
-    widths = np.array([_half_width(data, peak, axis) for axis in range(data.ndim)])
+    widths = np.array([half_width(data, peak, axis) for axis in range(data.ndim)])
     reach = np.maximum(np.ceil(1.5 * widths).astype(int), 2)
     box = tuple(slice(max(p - r, 0), p + r + 1) for p, r in zip(peak, reach, strict=True))
     window = data[box] / height
@@ -155,7 +156,7 @@ def fitted_centre(data: NDArray[np.float64]) -> NDArray[np.float64]:
     return centre
 
 
-def _half_width(data: NDArray[np.float64], peak: NDArray[np.intp], axis: int) -> float:
+def half_width(data: NDArray[np.float64], peak: NDArray[np.intp], axis: int) -> float:
     """Half of the full width at half maximum of the line through the peak, in voxels."""
     line = data[tuple(slice(None) if a == axis else int(peak[a]) for a in range(data.ndim))]
     above = line >= 0.5 * line[peak[axis]]
@@ -178,18 +179,8 @@ def _shifted_whole(data: NDArray[np.float64], shift: NDArray[np.intp]) -> NDArra
 
 def _shifted_fraction(data: NDArray[np.float64], shift: NDArray[np.float64]) -> NDArray[np.float64]:
     """Shift by less than a voxel with a Fourier phase, in a margin of zeros so that nothing wraps around."""
-    from scipy import fft
-
     margin = [(8, 8) if n > 1 else (0, 0) for n in data.shape]
-    padded = np.pad(data, margin)
-    spectrum = fft.fftn(padded)
-    for axis, s in enumerate(shift):
-        n = padded.shape[axis]
-        phase = np.exp(-2j * np.pi * fft.fftfreq(n) * s)
-        if n % 2 == 0:
-            phase[n // 2] = np.cos(np.pi * s)  # the Nyquist term stays real
-        spectrum *= phase.reshape([-1 if a == axis else 1 for a in range(data.ndim)])
-    shifted: NDArray[np.float64] = fft.ifftn(spectrum).real
+    shifted = fourier_shift(np.pad(data, margin), shift)
     return shifted[tuple(slice(m[0], m[0] + n) for m, n in zip(margin, data.shape, strict=True))]
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from gpudecon.errors import GpudeconWarning, InputError
 from gpudecon.image import checked_voxel_um
+from gpudecon.psf.radial_average import radial_mean
 
 # Sums further from 1 than this are normalised with a warning; below it is rounding.
 SUM_TOLERANCE = 1e-3
@@ -80,6 +81,13 @@ class PSF:
                 matrix = _fourier_interpolation(array.shape[axis], v_old, v_new)
                 array = np.moveaxis(np.tensordot(matrix, array, axes=(1, axis)), 0, axis)
         return PSF(np.maximum(array, 0).astype(np.float32), new)
+
+    def radially_averaged(self) -> PSF:
+        """The mean over the angle around the axis: less noise, right for a round PSF only."""
+        if self.voxel_um is None:
+            raise InputError("The PSF has no voxel size, so its pixels may not be square; set voxel_um.")
+        array = radial_mean(self.array, (self.voxel_um[-2], self.voxel_um[-1]))
+        return PSF(np.maximum(array, 0), self.voxel_um)
 
 
 def _fourier_interpolation(n: int, v_old: float, v_new: float) -> NDArray[np.float64]:

@@ -1,0 +1,1 @@
+"""Measured PSFs: simulated beads with known truth."""

@@ -1,0 +1,96 @@
+"""The size of beads, and the circles of a radial average, against direct sums."""
+
+import numpy as np
+import pytest
+
+import gpudecon as gd
+from gpudecon.errors import GpudeconWarning, InputError
+from gpudecon.psf.bead_size import FIRST_ZERO, ball_transfer, check_bead_size
+from gpudecon.psf.finish import cropped, in_passband, without_bead
+from gpudecon.psf.otf_support import otf_support
+from gpudecon.psf.radial_average import radial_mean
+
+from .simulated import VOXEL_UM, render
+
+
+def in_ball(diameter, points=4000, seed=5):
+    """Points spread evenly over a ball, antithetic so that the mean is exactly the middle."""
+    rng = np.random.default_rng(seed)
+    direction = rng.normal(size=(points // 2, 3))
+    direction *= (diameter / 2 * rng.uniform(0, 1, (points // 2, 1)) ** (1 / 3)) / np.linalg.norm(
+        direction, axis=1, keepdims=True
+    )
+    return np.concatenate([direction, -direction])
+
+
+def test_transfer_is_the_mean_of_waves_over_a_ball():
+    u, w = np.polynomial.legendre.leggauss(40)  # along a diameter, where the discs' areas go as 1 - u^2
+    k = np.array([0.0, 1e-3, 1.0, 3.0, 5.3, 8.0])
+    direct = np.cos(np.pi * 0.175 * np.outer(k, u)) @ (w * 0.75 * (1 - u**2))
+    np.testing.assert_allclose(ball_transfer(k, 0.175), direct, atol=1e-9)
+    assert ball_transfer(np.array(FIRST_ZERO / np.pi), 1.0) == pytest.approx(0, abs=1e-12)
+    # at the cutoff of NA 1.4, 520 nm
+    np.testing.assert_allclose(
+        ball_transfer(2 * 1.4 / 0.52, np.array([0.1, 0.175, 0.2])), (0.74, 0.36, 0.24), atol=6e-3
+    )
+
+
+@pytest.mark.slow
+def test_bead_size_is_taken_out(optics):
+    """The image of a bead of 175 nm, as the sum of the images of its points, becomes that of a point."""
+    shape = (33, 47, 47)
+    middle = np.array(shape) // 2
+    places = middle + in_ball(0.175, 160) / VOXEL_UM
+    bead = np.mean([render(shape, p) for p in places], axis=0, dtype=float)
+    point = render(shape, middle).astype(float)
+    before, after = bead / bead.sum(), without_bead(bead / bead.sum(), VOXEL_UM, 0.175)
+    after = in_passband(after, VOXEL_UM, otf_support(optics))
+    truth = point / point.sum()
+
+    def error(a):
+        return np.linalg.norm(a - truth) / np.linalg.norm(truth)
+
+    assert error(before) > 0.1
+    assert error(after) < 0.02
+    assert after.sum() == pytest.approx(1)
+
+
+def test_large_beads_are_refused_and_middling_ones_warned_about(optics):
+    support = otf_support(optics)
+    check_bead_size(0.1, support)
+    with pytest.warns(GpudeconWarning, match="Beads of 0.2 um leave 24% of the finest details"):
+        check_bead_size(0.2, support)
+    with pytest.raises(InputError, match=r"Beads of 0.27 um are too large for a PSF: above 0\.266 um"):
+        check_bead_size(0.27, support)
+    with pytest.raises(InputError, match="bead_diameter_um is nan"):
+        check_bead_size(float("nan"), None)
+
+
+@pytest.mark.parametrize("shape", [(3, 33, 35), (2, 34, 32)])
+@pytest.mark.parametrize("pixel", [(0.065, 0.065), (0.065, 0.08)])
+def test_radial_mean_leaves_round_ones_alone(shape, pixel):
+    planes = [
+        render((1, *shape[1:]), (5.0 * i, shape[1] // 2, shape[2] // 2), 0, (0.1, *pixel))[0] for i in range(shape[0])
+    ]
+    planes = np.stack(planes).astype(float)
+    if pixel[0] == pixel[1]:  # pixels that are not square make an image that is not round
+        assert np.abs(radial_mean(planes, pixel) - planes).max() < 3e-3 * planes.max()
+    turned = radial_mean(planes, pixel)
+    again = radial_mean(turned, pixel)
+    assert np.abs(again - turned).max() < 3e-3 * planes.max()
+
+
+def test_radial_mean_is_the_mean_over_the_angle():
+    y, x = np.meshgrid(*(np.arange(n) - n // 2 for n in (41, 44)), indexing="ij")
+    squared = (y**2 + x**2) / 18
+    lopsided = np.exp(-squared) * (1 + 0.1 * x + 0.02 * x * y + 0.03 * (x**2 - y**2))
+    np.testing.assert_allclose(radial_mean(lopsided, (1.0, 1.0)), np.exp(-squared), atol=1e-3)
+
+
+def test_crop_keeps_the_energy_and_the_centre(optics):
+    array = gd.theoretical_psf(optics, (41, 65, 65), VOXEL_UM).array
+    for energy in (0.9, 0.99):
+        window = cropped(array, energy)
+        assert energy <= window.sum() / array.sum() < energy + 0.02
+        assert np.unravel_index(window.argmax(), window.shape) == tuple(n // 2 for n in window.shape)
+    assert cropped(array, 1.0).shape == (41, 65, 65)
