@@ -17,8 +17,8 @@ Real = NDArray[np.float64]
 
 MARGIN = 3  # voxels around the window that the Fourier shift may spoil
 ROUNDS = 2  # of registration to the mean
-# Relative deviation from the mean, beyond noise, of a bead that is something else; and how many times that of the others,
-# so that what varies over a field of view stays.
+# Relative deviation from the mean, beyond noise, of a bead that is something else; and how many times that of the
+# others, so that what varies over a field of view stays.
 UNLIKE, MORE_THAN_OTHERS = 0.1, 3.0
 CORE_SIGMAS = 3.0  # of the ellipsoid in which beads are compared
 
