@@ -17,7 +17,9 @@ Real = NDArray[np.float64]
 
 MARGIN = 3  # voxels around the window that the Fourier shift may spoil
 ROUNDS = 2  # of registration to the mean
-UNLIKE = 0.15  # relative deviation from the mean, beyond noise, of a bead that is something else
+# Relative deviation from the mean, beyond noise, of a bead that is something else; and how many times that of the
+# others, so that what varies over a field of view stays.
+UNLIKE, MORE_THAN_OTHERS = 0.1, 3.0
 CORE_SIGMAS = 3.0  # of the ellipsoid in which beads are compared
 
 
@@ -67,9 +69,10 @@ def mean_of_beads(
         for i in used:
             found[i] = register(windows[i], template, found[i].shift, noise[i], core, inside)
         gain = float(np.median([found[i].gain for i in used]))
-        for i in used:
-            deviation = found[i].deviation(gain)
-            if len(used) > 2 and deviation > UNLIKE:
+        deviations = {i: found[i].deviation(gain) for i in used}
+        limit = max(UNLIKE, MORE_THAN_OTHERS * float(np.median(list(deviations.values()))))
+        for i, deviation in deviations.items():
+            if len(used) > 2 and deviation > limit:
                 beads[i].rejected = f"unlike the others: differs by {deviation:.0%} from their mean"
         used = [i for i in used if beads[i].rejected is None]
         mean = average(used)

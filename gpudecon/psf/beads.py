@@ -17,12 +17,12 @@ from gpudecon.psf.bead_mean import mean_of_beads, window_reach
 from gpudecon.psf.bead_size import check_bead_size
 from gpudecon.psf.detect import estimated_sigma, find_candidates
 from gpudecon.psf.extrapolate import with_more_planes
-from gpudecon.psf.finish import cropped, in_passband, with_pixels, without_bead
-from gpudecon.psf.localise import FWHM_PER_SIGMA
+from gpudecon.psf.finish import cropped, in_passband, nonnegative, with_pixels, without_bead
+from gpudecon.psf.localise import FWHM_PER_SIGMA, fit_gaussian
 from gpudecon.psf.measured import half_width
 from gpudecon.psf.otf_support import otf_support
 from gpudecon.psf.psf import PSF
-from gpudecon.psf.quality_control import QualityControl, measured_quality
+from gpudecon.psf.quality_control import QualityControl, fwhm_um, measured_quality
 from gpudecon.psf.radial import gaussian_sigma_um
 from gpudecon.psf.radial_average import radial_mean
 from gpudecon.psf.selection import (
@@ -76,7 +76,7 @@ def distill_psf(
     3. Localise by a 3-D Gaussian fit; then twice: average robustly, and register each bead to the mean (shift,
        amplitude and background together, weighted for shot noise).
     4. Clean: the offset by what the optics say about the far light, bead size, and what lies outside the passband.
-    5. Centre at n // 2, average radially if asked, resample, clip at 0, crop, normalise.
+    5. Centre at n // 2, average radially if asked, make non-negative with the same sum, resample, crop.
 
     Parameters
     ----------
@@ -142,17 +142,25 @@ def distill_psf(
         array = radial_mean(array, (voxel[1], voxel[2]))
     if target != voxel:
         array = with_pixels(array, voxel, target)
-    psf = PSF(np.maximum(array, 0), voxel).resample(target)
+    psf = PSF(nonnegative(array).astype(np.float32), voxel).resample(target)
     final = cropped(psf.array, energy)
     beads = tuple(b.bead(voxel) for b in found)
     return DistilledPSF(array=final, voxel_um=target, beads=beads, qc=_quality(final, target, optics, beads))
 
 
 def _expected_sigma(optics: Optics, voxel: tuple[float, ...], bead_diameter_um: float | None) -> Real:
-    """Widths in voxels of the image of a bead: a ball of diameter d has the variance d^2 / 20 along each axis."""
+    """Widths in voxels of a Gaussian fitted to the image of a bead, by theory.
+
+    A ball of diameter d adds the variance d^2 / 20 along each axis.
+    """
     lateral, axial = gaussian_sigma_um(optics)
-    ball = (bead_diameter_um or 0.0) ** 2 / 20
-    return np.asarray(np.sqrt(np.array([axial, lateral, lateral]) ** 2 + ball) / np.array(voxel))
+    about = np.array([axial, lateral, lateral]) / np.array(voxel)
+    shape = tuple(int(2 * np.ceil(6 * s) + 1) for s in about)
+    theory = theoretical_psf(optics, shape, voxel)
+    sigma = np.array(fwhm_um(theory.array, voxel)) / (FWHM_PER_SIGMA * np.array(voxel))
+    fit = fit_gaussian(theory.array, np.array(shape) // 2, sigma)
+    sigma = sigma if fit is None else fit.sigma
+    return np.asarray(np.sqrt(sigma**2 + (bead_diameter_um or 0.0) ** 2 / 20 / np.array(voxel) ** 2))
 
 
 def _candidates(data: NDArray[Any], voxel: tuple[float, ...], sigma: Real, saturation: float | None) -> list[Found]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpudecon.errors import InputError
+from gpudecon.psf.localise import fit_gaussian
 
 Real = NDArray[np.float64]
 
@@ -80,8 +81,6 @@ def _own_maxima(
 
 def estimated_sigma(image: NDArray[np.generic]) -> Real:
     """Widths in voxels of what is brightest in the stack, where the optics are not known: medians of Gaussian fits."""
-    from gpudecon.psf.localise import fit_gaussian
-
     start = np.array([2.0, 1.5, 1.5])
     found = find_candidates(image, start, isolation=10.0, aspect=1.0)
     fits = [fit_gaussian(image, v.astype(float), start) for v in found.voxel[:50]]

@@ -72,6 +72,18 @@ def with_pixels(array: Real, old_um: tuple[float, ...], new_um: tuple[float, ...
     return np.asarray(fft.irfftn(spectrum, array.shape))
 
 
+def nonnegative(array: Real) -> Real:
+    """The nearest array of the same sum without negative values: max(array - t, 0) with the t that keeps the sum.
+
+    Setting negative noise to 0 alone would leave the positive half of it as light, over a whole window much of it.
+    """
+    total = float(array.sum())
+    falling = np.sort(array.ravel())[::-1]
+    levels = (np.cumsum(falling) - total) / np.arange(1, falling.size + 1)
+    last = int(np.flatnonzero(falling > levels)[-1])
+    return np.asarray(np.maximum(array - levels[last], 0))
+
+
 def cropped(array: NDArray[np.float32], energy: float) -> NDArray[np.float32]:
     """The smallest window around n // 2 that keeps ``energy`` of the sum: the darkest pair of faces goes first."""
     half = [n // 2 for n in array.shape]

@@ -116,7 +116,7 @@ def reject_misfits(found: list[Found], image: NDArray[Any], sigma: Real) -> None
             continue
         fit = bead.fit
         noise = _noise_around(image, bead.voxel, sigma)
-        if np.any(fit.sigma < NARROW * np.minimum(width, 2 * width - width_limit + 1e-9)):
+        if np.any(fit.sigma < NARROW * width):
             bead.rejected = f"{float(np.min(fit.sigma / width)):.2f} times as wide as the others: a hot pixel"
         elif fit.mass > mass_limit:
             bead.rejected = f"clump: {fit.mass / mass:.1f} times the light of the others"

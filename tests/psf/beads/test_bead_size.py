@@ -6,7 +6,7 @@ import pytest
 import gpudecon as gd
 from gpudecon.errors import GpudeconWarning, InputError
 from gpudecon.psf.bead_size import FIRST_ZERO, ball_transfer, check_bead_size
-from gpudecon.psf.finish import cropped, in_passband, without_bead
+from gpudecon.psf.finish import cropped, in_passband, nonnegative, without_bead
 from gpudecon.psf.otf_support import otf_support
 from gpudecon.psf.radial_average import radial_mean
 
@@ -85,6 +85,19 @@ def test_radial_mean_is_the_mean_over_the_angle():
     squared = (y**2 + x**2) / 18
     lopsided = np.exp(-squared) * (1 + 0.1 * x + 0.02 * x * y + 0.03 * (x**2 - y**2))
     np.testing.assert_allclose(radial_mean(lopsided, (1.0, 1.0)), np.exp(-squared), atol=1e-3)
+
+
+def test_nonnegative_is_the_nearest_of_the_same_sum():
+    rng = np.random.default_rng(2)
+    array = rng.normal(size=(4, 5, 6)) + 0.3
+    nearest = nonnegative(array)
+    assert nearest.min() == 0
+    assert nearest.sum() == pytest.approx(array.sum())
+    for _ in range(200):
+        other = rng.dirichlet(np.full(array.size, 0.3)).reshape(array.shape) * array.sum()
+        mixed = nearest + 0.1 * (other - nearest)  # any other non-negative one of this sum is further away
+        assert np.linalg.norm(mixed - array) > np.linalg.norm(nearest - array)
+    np.testing.assert_allclose(nonnegative(nearest), nearest, atol=1e-12)
 
 
 def test_crop_keeps_the_energy_and_the_centre(optics):

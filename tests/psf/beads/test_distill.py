@@ -207,5 +207,20 @@ def test_refused(optics, change, message):
 
 
 def test_wide_beads_are_warned_about(optics):
-    with pytest.warns(GpudeconWarning, match=r"1\.6 times what these optics and voxels give for point sources"):
+    with pytest.warns(GpudeconWarning, match=r"1\.[45] times what these optics and voxels give for point sources"):
         gd.distill_psf(few_beads(FOUR), voxel_um=(0.1, 0.1, 0.1), optics=optics)
+
+
+def test_two_photon_beads(optics):
+    """Another modality: wider than its emission says, without a cone of light."""
+    two_photon = gd.Optics(na=1.1, emission_nm=520, immersion_index=1.33, modality="two-photon", excitation_nm=920)
+    voxel = (0.2, 0.1, 0.1)
+    truth = gd.theoretical_psf(two_photon, (31, 61, 61), voxel).array.astype(float)
+    image = np.zeros((31, 150, 150))
+    for y, x in ((40, 40), (41, 109), (108, 42), (110, 108)):
+        image[:, y - 30 : y + 31, x - 30 : x + 31] += truth / truth.max()
+    image = np.random.default_rng(8).poisson(3000 * image + 50)
+    psf = gd.distill_psf(image, voxel_um=voxel, optics=two_photon)
+    assert psf.qc.beads_used == 4
+    expected = gd.theoretical_psf(two_photon, psf.shape, voxel).array
+    assert np.linalg.norm(psf.array - expected) < 0.04 * np.linalg.norm(expected)
