@@ -156,7 +156,7 @@ class _Focus:
             s, phi = np.hypot(chords.y, chords.x[:, None]), np.arctan2(chords.y, chords.x[:, None])
             transmission = pupil.values(np.minimum(s / optics.na, 1.0), phi)
             transmission = transmission * np.exp(1j * k0 * layers.aberration(s, optics.depth_um)) * chords.weight
-            fields = [field * transmission for field in _polarised(layers, s, phi, model, exponent, pupil.polarization)]
+            fields = [field * transmission for field in polarised(layers, s, phi, model, exponent, pupil.polarization)]
             self._zones.append(
                 (
                     xp.asarray(np.stack(fields, axis=-1)[..., None]),  # (chord, node, component, 1)
@@ -182,7 +182,7 @@ class _Focus:
         return xp.ascontiguousarray(total.transpose(2, 1, 0).astype(np.float32))
 
 
-def _polarised(
+def polarised(
     layers: Layers, s: Real, phi: Real, model: str, exponent: float, polarization: Polarization
 ) -> list[Complex]:
     """Components of the field, whose squares add up to the intensity."""

@@ -20,7 +20,7 @@ from gpudecon.optics import Optics
 from gpudecon.psf.bead_size import grid_transfer
 from gpudecon.psf.modality import Widefield, origin_um
 from gpudecon.psf.phase import Layers
-from gpudecon.psf.pupil import _polarised, pupil_chords
+from gpudecon.psf.pupil import polarised, pupil_chords
 from gpudecon.psf.radial import DiffractedBeam
 from gpudecon.psf.sampling import Lateral
 from gpudecon.psf.zernike import noll, zernike
@@ -81,7 +81,7 @@ class PupilModel:
         for chords in pupil_chords(layers, optics, k0, reach, float(np.abs(z_um).max()), LARGEST_ABERRATION):
             s, phi = np.hypot(chords.y, chords.x[:, None]), np.arctan2(chords.y, chords.x[:, None])
             known = np.exp(1j * k0 * layers.aberration(s, optics.depth_um)) * chords.weight
-            fields = _polarised(layers, s, phi, "vectorial", 0.0, "random")
+            fields = polarised(layers, s, phi, "vectorial", 0.0, "random")
             defocus = layers.defocus(s)
             rho = np.minimum(s / optics.na, 1.0)
             shifts = [-k0 * defocus, -k0 * chords.y, -k0 * np.broadcast_to(chords.x[:, None], s.shape)]
