@@ -149,7 +149,7 @@ def _write_scaled(
             low, high = min(low, float(block.min())), max(high, float(block.max()))
         scale = (high - low) / 65535 or 1.0
         for region in regions:
-            sink.write(region, np.rint((waiting[region] - low) / scale).astype(np.uint16))
+            sink.write(region, np.rint((waiting[region].astype(np.float64) - low) / scale).astype(np.uint16))
     return {"scale": scale, "offset": low}
 
 
