@@ -32,6 +32,17 @@ __device__ inline float at_least(float value, float bound)
     return value < bound ? bound : value;
 }
 
+// A mask marks measured voxels; no mask means that all are.
+__device__ inline bool is_measured(const unsigned char* mask, long long offset)
+{
+    return !mask || mask[offset];
+}
+
+__device__ inline float background_at(float background, const float* background_image, long long offset)
+{
+    return background_image ? background + background_image[offset] : background;
+}
+
 // The same numbers as PIXEL_CODES in backend/cuda.py.
 enum PixelType { PIXEL_U8, PIXEL_U16, PIXEL_I16, PIXEL_F32 };
 

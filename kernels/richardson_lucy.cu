@@ -1,6 +1,7 @@
 // One Richardson-Lucy iteration, apart from the two convolutions.
 //
-// rl_ratio             work <- image / max(work + background, floor) inside the image, 0 in the margin
+// rl_ratio             work <- image / max(work + background + background_image, floor) inside the image where mask is
+//                      not 0, and 0 elsewhere
 // rl_update            estimate <- estimate * max(work, 0) * weights
 // rl_update_momentum   new = estimate * max(work, 0) * weights
 //                      estimate <- max(new + momentum (new - previous), new / 2); previous <- new
@@ -8,18 +9,22 @@
 // work, estimate, previous, weights   float32 (domain_z, domain_y, domain_x), rows `..pitch` floats apart;
 //                                     weights may be null and then count as 1
 // image                               (nz, ny, nx), contiguous, of the type image_type; corner at index 0
+// background_image, mask              like image, but float32 and one byte each; may be null: nothing is added, all is
+//                                     measured
 #ifndef GPUDECON_COMMON
 #include "common.cuh"
 #endif
 
-extern "C" __global__ void rl_ratio(float* work, const void* image, float background, float floor, int domain_z,
-                                    int domain_y, int domain_x, int pitch, int nz, int ny, int nx, int image_type)
+extern "C" __global__ void rl_ratio(float* work, const void* image, float background, const float* background_image,
+                                    const unsigned char* mask, float floor, int domain_z, int domain_y, int domain_x,
+                                    int pitch, int nz, int ny, int nx, int image_type)
 {
     Voxel v = this_voxel();
     if (!is_inside(v, domain_z, domain_y, domain_x)) return;
     float& value = work[offset_of(v, domain_y, pitch)];
-    value = is_inside(v, nz, ny, nx)
-                ? pixel_at(image, image_type, offset_of(v, ny, nx)) / at_least(value + background, floor)
+    long long i = offset_of(v, ny, nx);
+    value = is_inside(v, nz, ny, nx) && is_measured(mask, i)
+                ? pixel_at(image, image_type, i) / at_least(value + background_at(background, background_image, i), floor)
                 : 0.0f;
 }
 

@@ -109,9 +109,17 @@ class CudaOps:
         _sizes(otf, np.complex64, spectrum.shape)
         self._launch("multiply_otf", spectrum.shape, (spectrum, otf, np.bool_(conjugate), *sizes))
 
-    def rl_ratio(self, work: Array, image: Array, background: float, floor: float) -> None:
-        scalars = np.float32(background), np.float32(floor)
-        self._launch("rl_ratio", work.shape, (work, image, *scalars, *_domain(work), *_box(image, work)))
+    def rl_ratio(
+        self,
+        work: Array,
+        image: Array,
+        background: float,
+        background_image: Array | None,
+        mask: Array | None,
+        floor: float,
+    ) -> None:
+        scene = _scene(image, background, background_image, mask, floor)
+        self._launch("rl_ratio", work.shape, (work, image, *scene, *_domain(work), *_box(image, work)))
 
     def rl_update(self, estimate: Array, work: Array, weights: Array | None) -> None:
         shape = estimate.shape
@@ -146,12 +154,22 @@ class CudaOps:
         scalars = np.float32(noise_to_signal), np.float32(gamma), np.float32(scale)
         self._launch("regularized_filter", spectrum.shape, (spectrum, otf, *laplacian, *scalars, *sizes))
 
-    def poisson_divergence(self, rows: Array, work: Array, image: Array, background: float, floor: float) -> None:
+    def poisson_divergence(
+        self,
+        rows: Array,
+        work: Array,
+        image: Array,
+        background: float,
+        background_image: Array | None,
+        mask: Array | None,
+        floor: float,
+    ) -> None:
         nz, ny = image.shape[:2]
         _sizes(rows, np.float64, (nz, ny))
         _, domain_y, _, pitch = _domain(work)
         _, *row_sizes = _box(image, work)
-        arguments = rows, work, image, np.float32(background), np.float32(floor), domain_y, pitch, *row_sizes
+        scene = _scene(image, background, background_image, mask, floor)
+        arguments = rows, work, image, *scene, domain_y, pitch, *row_sizes
         self._launch("poisson_divergence", (nz, ny, ROW_THREADS), arguments)
 
     def store_cropped(self, out: Array, source: Array, scale: float, offset: float) -> None:
@@ -200,6 +218,17 @@ def _sizes(array: Array, dtype: Any, shape: tuple[int, ...]) -> tuple[np.int32, 
             f"not {array.dtype} {array.shape} with strides {array.strides}."
         )
     return tuple(map(np.int32, shape))
+
+
+def _scene(
+    image: Array, background: float, background_image: Array | None, mask: Array | None, floor: float
+) -> tuple[Any, ...]:
+    """What is known beside the image, checked, in the kernels' order."""
+    if background_image is not None:
+        _sizes(background_image, np.float32, image.shape)
+    if mask is not None:
+        _sizes(mask, np.uint8, image.shape)
+    return np.float32(background), background_image, mask, np.float32(floor)
 
 
 def _box(image: Array, domain: Array) -> tuple[np.int32, ...]:

@@ -5,7 +5,8 @@ the sizes).  The first argument is always the one written.  Shapes and layout:
 
 * ``work``, ``estimate``, ``previous``, ``weights``: float32 on the domain (Z, Y, X), the padded box the FFT works on;
   rows may lie further apart than X (``pitch``), because ``work`` shares its memory with its own half spectrum.
-* ``image``: on its own box (z, y, x), which is the corner at index 0 of the domain.
+* ``image``: on its own box (z, y, x), which is the corner at index 0 of the domain; there too ``background_image``,
+  float32, and ``mask``, one byte per voxel, not 0 where the image is a measurement; both may be None.
 * ``spectrum``, ``otf``: complex64 (Z, Y, X // 2 + 1), contiguous.  ``otf`` carries the factor 1 / (Z Y X) of the
   unnormalised inverse FFT.
 """
@@ -27,7 +28,15 @@ class Ops(Protocol):
 
     def load_extended(self, work: Array, image: Array) -> None: ...
     def multiply_otf(self, spectrum: Array, otf: Array, conjugate: bool) -> None: ...
-    def rl_ratio(self, work: Array, image: Array, background: float, floor: float) -> None: ...
+    def rl_ratio(
+        self,
+        work: Array,
+        image: Array,
+        background: float,
+        background_image: Array | None,
+        mask: Array | None,
+        floor: float,
+    ) -> None: ...
     def rl_update(self, estimate: Array, work: Array, weights: Array | None) -> None: ...
     def rl_update_momentum(
         self, estimate: Array, previous: Array, work: Array, weights: Array | None, momentum: float
@@ -43,7 +52,16 @@ class Ops(Protocol):
         gamma: float,
         scale: float,
     ) -> None: ...
-    def poisson_divergence(self, rows: Array, work: Array, image: Array, background: float, floor: float) -> None: ...
+    def poisson_divergence(
+        self,
+        rows: Array,
+        work: Array,
+        image: Array,
+        background: float,
+        background_image: Array | None,
+        mask: Array | None,
+        floor: float,
+    ) -> None: ...
     def store_cropped(self, out: Array, source: Array, scale: float, offset: float) -> None: ...
     def radial_expand(
         self, out: Array, table: Array, centre_y: float, centre_x: float, pitch_y: float, pitch_x: float
@@ -98,14 +116,28 @@ class NumpyOps(HasSlabs):
             np.conjugate(spectrum, out=spectrum)
 
     @by_slabs
-    def rl_ratio(self, work: Array, image: Array, background: float, floor: float) -> None:
-        """Work <- image / max(work + background, floor) inside the image, 0 in the margin."""
+    def rl_ratio(
+        self,
+        work: Array,
+        image: Array,
+        background: float,
+        background_image: Array | None,
+        mask: Array | None,
+        floor: float,
+    ) -> None:
+        """Work <- image / max(work + background + background_image, floor) inside the image where ``mask`` is not 0,
+        and 0 elsewhere.
+        """
         nz, ny, nx = image.shape
         inside = work[:nz, :ny, :nx]
+        if background_image is not None:
+            inside += background_image
         if background:  # one trip through the array less for most images
             inside += np.float32(background)
         np.maximum(inside, np.float32(floor), out=inside)
         np.divide(image, inside, out=inside)
+        if mask is not None:
+            np.copyto(inside, np.float32(0), where=mask == 0)
         work[nz:], work[:nz, ny:], work[:nz, :ny, nx:] = 0.0, 0.0, 0.0
 
     @by_slabs
@@ -162,16 +194,32 @@ class NumpyOps(HasSlabs):
         spectrum *= inverse
 
     @by_slabs
-    def poisson_divergence(self, rows: Array, work: Array, image: Array, background: float, floor: float) -> None:
-        """rows[z, y] <- sum over x of m - g + g log(g / m) with m = max(work + background, floor), g = image.
+    def poisson_divergence(
+        self,
+        rows: Array,
+        work: Array,
+        image: Array,
+        background: float,
+        background_image: Array | None,
+        mask: Array | None,
+        floor: float,
+    ) -> None:
+        """rows[z, y] <- sum over x, where ``mask`` is not 0, of m - g + g log(g / m) with g = image and
+        m = max(work + background + background_image, floor).
 
         Csiszar's I-divergence (Ann. Stat. 19, 1991): the Poisson log-likelihood up to a constant and the sign.
         ``rows`` is float64 (z, y).
         """
         nz, ny, nx = image.shape
-        model = np.maximum(work[:nz, :ny, :nx] + np.float32(background), np.float32(floor))
+        model = work[:nz, :ny, :nx] + np.float32(background)
+        if background_image is not None:
+            model += background_image
+        np.maximum(model, np.float32(floor), out=model)
         ratio = np.maximum(image / model, np.float32(1e-37))  # a normal number, also on a GPU: 0 log 0 = 0
-        rows[...] = (model - image + image * np.log(ratio)).sum(axis=2, dtype=np.float64)
+        terms = model - image + image * np.log(ratio)
+        if mask is not None:
+            np.copyto(terms, np.float32(0), where=mask == 0)
+        rows[...] = terms.sum(axis=2, dtype=np.float64)
 
     @by_slabs
     def store_cropped(self, out: Array, source: Array, scale: float, offset: float) -> None:

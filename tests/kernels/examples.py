@@ -63,8 +63,22 @@ def multiply_otf(rng: np.random.Generator, domain: Shape, box: Shape, conjugate:
     return {"spectrum": waves(rng, domain), "otf": waves(rng, domain), "conjugate": conjugate}
 
 
-def rl_ratio(rng: np.random.Generator, domain: Shape, box: Shape, dtype: str = "uint16") -> Arguments:
-    return {"work": signed(rng, domain), "image": pixels(rng, box, dtype), "background": 0.7, "floor": 0.1}
+def scene(rng: np.random.Generator, box: Shape, background: float, floor: float, full: bool) -> Arguments:
+    """What is known beside the image; if ``full`` with a background that varies and voxels that are no measurement."""
+    mask = rng.integers(0, 3, box, np.uint8)
+    mask[0, 0, 0] = 1
+    return {
+        "background": background,
+        "background_image": positive(rng, box) if full else None,
+        "mask": mask if full else None,
+        "floor": floor,
+    }
+
+
+def rl_ratio(
+    rng: np.random.Generator, domain: Shape, box: Shape, dtype: str = "uint16", full: bool = True
+) -> Arguments:
+    return {"work": signed(rng, domain), "image": pixels(rng, box, dtype), **scene(rng, box, 0.7, 0.1, full)}
 
 
 def rl_update(rng: np.random.Generator, domain: Shape, box: Shape, weighted: bool = True) -> Arguments:
@@ -98,11 +112,13 @@ def regularized_filter(
     }
 
 
-def poisson_divergence(rng: np.random.Generator, domain: Shape, box: Shape, dtype: str = "uint16") -> Arguments:
+def poisson_divergence(
+    rng: np.random.Generator, domain: Shape, box: Shape, dtype: str = "uint16", full: bool = True
+) -> Arguments:
     image = np.abs(pixels(rng, box, dtype))
     image[image < 0] = 0  # abs(-32768) of an int16
     rows = unwritten(box[:2], "float64")
-    return {"rows": rows, "work": positive(rng, domain), "image": image, "background": -1.5, "floor": 0.25}
+    return {"rows": rows, "work": positive(rng, domain), "image": image, **scene(rng, box, -1.5, 0.25, full)}
 
 
 def store_cropped(

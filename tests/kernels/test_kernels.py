@@ -100,10 +100,17 @@ def test_multiply_otf(device, rng, domain, box, conjugate):
 
 @shapes
 @each_type
-def test_rl_ratio(device, rng, domain, box, dtype):
-    [(actual, expected)] = both(device, "rl_ratio", rl_ratio(rng, domain, box, dtype))
-    assert_allclose(actual, expected, rtol=2 * EPS)  # a sum and a quotient
+@pytest.mark.parametrize("full", [False, True])
+def test_rl_ratio(device, rng, domain, box, dtype, full):
+    arguments = rl_ratio(rng, domain, box, dtype, full)
+    [(actual, expected)] = both(device, "rl_ratio", arguments)
+    assert_allclose(actual, expected, rtol=4 * EPS)  # two sums, added in either order, and a quotient
     nz, ny, nx = box
+    if full:
+        assert not actual[:nz, :ny, :nx][arguments["mask"] == 0].any()
+        model = arguments["work"][:nz, :ny, :nx] + arguments["background_image"].astype(np.float64) + 0.7
+        measured = np.where(arguments["mask"] > 0, arguments["image"] / np.maximum(model, 0.1), 0)
+        assert_allclose(actual[:nz, :ny, :nx], measured, rtol=8 * EPS)
     actual[:nz, :ny, :nx] = 0
     assert not actual.any()
 
@@ -149,14 +156,20 @@ def test_regularized_filter_where_nothing_can_be_restored(device, rng):
 
 @shapes
 @each_type
-def test_poisson_divergence(device, rng, domain, box, dtype):
+@pytest.mark.parametrize("full", [False, True])
+def test_poisson_divergence(device, rng, domain, box, dtype, full):
     from scipy.special import kl_div
 
-    arguments = poisson_divergence(rng, domain, box, dtype)
+    arguments = poisson_divergence(rng, domain, box, dtype, full)
     [(actual, expected)] = both(device, "poisson_divergence", arguments)
     nz, ny, nx = box
     image = arguments["image"].astype(np.float64)
-    model = np.maximum(arguments["work"][:nz, :ny, :nx].astype(np.float64) - 1.5, 0.25)
+    model = arguments["work"][:nz, :ny, :nx].astype(np.float64) - 1.5
+    if full:
+        model += arguments["background_image"]
+    model = np.maximum(model, 0.25)
+    if full:  # what is not measured adds nothing, as where image and model are the same
+        model[arguments["mask"] == 0] = image[arguments["mask"] == 0]
     # each term carries some roundings of its parts: m, g, and g log(g / m), which kl_div(g, m) + g bounds
     parts = model + image + np.abs(kl_div(image, model) + image - model)
     atol = 4 * EPS * parts.sum(axis=2)
@@ -171,6 +184,8 @@ def test_poisson_divergence_of_black_pixels_under_a_bright_model(device):
         "work": np.full((1, 2, 3), 1e15, np.float32),
         "image": np.zeros((1, 2, 3), np.float32),
         "background": 0.0,
+        "background_image": None,
+        "mask": None,
         "floor": 1.0,
     }
     for rows in chain(*both(device, "poisson_divergence", arguments)):
@@ -276,6 +291,10 @@ def shorter(array):
         ("regularized_filter", "laplacian_x", wide),
         ("regularized_filter", "laplacian_z", shorter),
         ("poisson_divergence", "rows", shorter),
+        ("poisson_divergence", "background_image", shorter),
+        ("rl_ratio", "background_image", wide),
+        ("rl_ratio", "mask", wide),
+        ("rl_ratio", "mask", shorter),
         ("radial_expand", "out", wide),
         ("radial_expand", "table", shorter),
         ("store_cropped", "source", shorter),
