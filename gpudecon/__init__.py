@@ -2,6 +2,7 @@
 
 from gpudecon._version import __version__ as __version__
 from gpudecon.backend import get_backend as get_backend
+from gpudecon.camera import Camera as Camera
 from gpudecon.deconvolve import Deconvolver as Deconvolver
 from gpudecon.deconvolve import deconvolve as deconvolve
 from gpudecon.errors import GpudeconError as GpudeconError
@@ -23,3 +24,5 @@ from gpudecon.psf.psf import PSF as PSF
 from gpudecon.psf.pupil import pupil_psf as pupil_psf
 from gpudecon.psf.theory import theoretical_psf as theoretical_psf
 from gpudecon.psf.theory import theoretical_psfs as theoretical_psfs
+from gpudecon.quality.stopping import HoldOut as HoldOut
+from gpudecon.quality.stopping import RelativeChange as RelativeChange

@@ -1,4 +1,4 @@
-"""Array in, array out: builds the problem, drives a method's iterations, reports, and checks the result."""
+"""Array in, array out: builds the problem, drives a method's iterations, stops, reports, and checks the result."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
 
 from gpudecon.backend import Array, Backend, get_backend
+from gpudecon.camera import Camera
 from gpudecon.errors import GpudeconWarning, InputError, RunError
-from gpudecon.forward import Edges, ForwardModel
+from gpudecon.forward import Edges, ForwardModel, Unblurred
 from gpudecon.image import checked_voxel_um
 from gpudecon.methods import Method, Problem, make_method
-from gpudecon.methods.richardson_lucy import FLOOR
+from gpudecon.methods.problem import FLOOR
 from gpudecon.psf.psf import PSF, as_psf
-from gpudecon.quality.background import estimate_background
+from gpudecon.quality.stopping import Choice, HoldOut, RelativeChange
+from gpudecon.recording import Background, Conditions, checked_image, problem_of
+
+Stop = Literal["fixed", "auto"] | RelativeChange | HoldOut
 
 
 @dataclass(frozen=True)
@@ -27,16 +30,19 @@ class Info:
     """What a callback is told beside the estimate.
 
     ``seconds`` since the start of the iterations, on the host's clock; ``divergence``, the mean I-divergence per voxel
-    between image and model (minus the Poisson log-likelihood up to a constant), or None between the strides.
+    between image and model (minus the Poisson log-likelihood up to a constant), or None between the strides;
+    ``choice``, what the stop rule "auto" chose and from what, or None for other rules.
     """
 
     seconds: float
     divergence: float | None
+    choice: Choice | None = None
 
-
-LARGEST = 1e30
 
 Callback = Callable[[int, Array, Info], object]
+
+# The upper limit of iterations with a stop rule, where none is given.
+MOST_ITERATIONS = 300
 
 
 class Deconvolver:
@@ -47,11 +53,22 @@ class Deconvolver:
     shape
         Of the images, (z, y, x) or (y, x).
     psf
-        A `PSF`, or a bare array on the image's voxel grid; of any size, odd or even, centred at n // 2.
+        A `PSF`, or a bare array on the image's voxel grid; of any size, odd or even, centred at n // 2.  None for
+        methods that need none.
     method, options
         A name in `METHODS` with its options as keywords, or an instance, which has its options already.
     background
-        What the camera shows without light, in the image's units; "auto" estimates it for each image.
+        What the camera shows without light, in the image's units: a number, an image, or "auto", which estimates a
+        number for each image.
+    camera
+        Offset, gain and read noise, where they are known.  The offset is not light and has no shot noise; the read
+        noise is added to it (Snyder, Hammoud & White, J. Opt. Soc. Am. A 10, 1993); a background below the offset
+        counts as the offset.
+    saturation
+        The grey value from which voxels are no measurement.
+    stop
+        "fixed": after the method's ``iterations``.  A stop rule takes these for the upper limit (300 where they are not
+        given): "auto" or a `HoldOut` chooses the number from the image, a `RelativeChange` stops when little changes.
     edges
         "extend" (the object goes on beyond the image), "reflect" or "periodic"; see `ForwardModel`.
     device, threads
@@ -64,10 +81,13 @@ class Deconvolver:
     def __init__(
         self,
         shape: tuple[int, ...],
-        psf: PSF | Array,
+        psf: PSF | Array | None,
         method: str | Method = "rl",
         *,
-        background: float | Literal["auto"] = 0.0,
+        background: Background = 0.0,
+        camera: Camera | None = None,
+        saturation: float | None = None,
+        stop: Stop = "fixed",
         edges: Edges = "extend",
         device: str = "auto",
         threads: int | None = None,
@@ -75,87 +95,84 @@ class Deconvolver:
         **options: Any,
     ) -> None:
         self.shape = _checked_shape(shape)
+        self.stop = HoldOut() if isinstance(stop, str) and stop == "auto" else stop
+        if isinstance(method, str) and self.stop != "fixed":
+            options = {"iterations": MOST_ITERATIONS, **options}
         self.method = make_method(method, options)
-        self.background = _checked_background(background)
+        _check_stop(self.stop, self.method)
+        self.conditions = Conditions(background, camera, saturation)
         if voxel_um is not None:
             voxel_um = checked_voxel_um(voxel_um, len(self.shape))
-        self.psf = as_psf(psf, len(self.shape), voxel_um)
+        self.psf = _checked_psf(psf, self.method, len(self.shape), voxel_um)
         self.backend = get_backend(device, threads=threads)
         self._busy = threading.Lock()  # one image at a time has the buffers
-        sizes = voxel_um or self.psf.voxel_um or (1.0,) * len(self.shape)
+        sizes = voxel_um or (self.psf and self.psf.voxel_um) or (1.0,) * len(self.shape)
         self._voxel_um = _three_dimensional(sizes, sizes[0])
+        box = _three_dimensional(self.shape, 1)
         with self.backend.active():
-            self._model = ForwardModel(
-                self.backend,
-                _three_dimensional(self.shape, 1),
-                self.psf.array.reshape(_three_dimensional(self.psf.shape, 1)),
-                edges,
-            )
+            if self.psf is None:
+                self._model: ForwardModel = Unblurred(self.backend, box)
+            else:
+                kernel = self.psf.array.reshape(_three_dimensional(self.psf.shape, 1))
+                self._model = ForwardModel(self.backend, box, kernel, edges)
 
-    def __call__(self, image: Array, callback: Callback | None = None, *, divergence_every: int = 10) -> Array:
+    def __call__(
+        self,
+        image: Array,
+        callback: Callback | None = None,
+        *,
+        mask: Array | None = None,
+        divergence_every: int = 10,
+    ) -> Array:
         """The restored image: float32, same shape; a CuPy array if the image is one on this device, else NumPy's.
 
         ``callback(iteration, estimate, info)`` is called after each iteration, from 1; the estimate is image-shaped, on
         the backend, and valid until the next iteration.  Every ``divergence_every`` iterations (0: never) and at the
-        last one `Info.divergence` is computed, which costs one more blur and waits for the device.
+        last one `Info.divergence` is computed, which costs one more blur and waits for the device.  ``mask``, boolean,
+        is True where the voxel is measured; what is not is estimated from its surroundings.
         """
-        image = _checked_image(image)
+        image = checked_image(image)
         with self._busy:
-            estimate = self._iterate(image, callback, divergence_every)
+            estimate = self._iterate(image, mask, callback, divergence_every)
             return _result(self.backend, estimate, self._model.image_shape, image)
 
-    def _iterate(self, image: Array, callback: Callback | None, divergence_every: int) -> Array:
+    def _iterate(self, image: Array, mask: Array | None, callback: Callback | None, divergence_every: int) -> Array:
         """The last estimate, on the domain."""
         if tuple(image.shape) != self.shape:
             raise InputError(f"The image has shape {tuple(image.shape)}; this Deconvolver was made for {self.shape}.")
-        model = self._model
-        if _on_some_gpu(image) and not self.backend.owns(image):
+        if hasattr(image, "__cuda_array_interface__") and not self.backend.owns(image):
             image = image.get()
         with self.backend.active():
-            problem = self._problem(image)
+            problem = problem_of(image, mask, self.conditions, self.method, self._model, self._voxel_um)
             start = time.perf_counter()
-            last = getattr(self.method, "iterations", 1)
+            choice = self.stop.choose(self.method, problem) if isinstance(self.stop, HoldOut) else None
+            last = choice.iterations if choice is not None else getattr(self.method, "iterations", 1)
+            previous: Array = None
             for iteration, estimate in enumerate(self.method.iterate(problem), start=1):
-                if callback is None:
-                    continue
-                due = divergence_every > 0 and (iteration % divergence_every == 0 or iteration == last)
-                divergence = _divergence(problem, estimate) if due else None
-                info = Info(time.perf_counter() - start, divergence)
-                callback(iteration, model.crop(estimate).reshape(self.shape), info)
+                is_last = iteration == last
+                if isinstance(self.stop, RelativeChange):
+                    is_last |= previous is not None and self.stop.is_reached(estimate, previous)
+                    previous = estimate.copy()
+                if callback is not None:
+                    due = divergence_every > 0 and (iteration % divergence_every == 0 or is_last)
+                    divergence = _divergence(problem, estimate) if due else None
+                    info = Info(time.perf_counter() - start, divergence, choice)
+                    callback(iteration, self._model.crop(estimate).reshape(self.shape), info)
+                if is_last:
+                    break
         return estimate
-
-    def _problem(self, image: Array) -> Problem:
-        lowest, highest = _checked_range(image)
-        background = estimate_background(image) if self.background == "auto" else self.background
-        if self.method.counts_only:
-            if highest <= max(background, 0.0):
-                raise InputError(
-                    f"The image's largest value {highest:g} is not above the background {background:g} and 0: nothing "
-                    "is left to restore; give counts, and a background below them."
-                )
-            if lowest < 0:
-                negative = int((image < 0).sum())
-                warnings.warn(
-                    f"{negative} negative voxels (lowest {lowest:g}) were set to 0: counts cannot be negative. If an "
-                    "offset was subtracted from the image, add it again and give it as background.",
-                    GpudeconWarning,
-                    stacklevel=4,
-                )
-        boxed = image.reshape(_three_dimensional(self.shape, 1))
-        if boxed.dtype not in (np.uint8, np.uint16, np.int16, np.float32):
-            boxed = boxed.astype(np.float32)  # exact for integers up to 2^24
-        data = self.backend.upload(boxed)
-        if self.method.counts_only and lowest < 0:
-            data = self.backend.xp.maximum(data, 0)
-        return Problem(self.backend, self._model, data, background, self._voxel_um, highest)
 
 
 def deconvolve(
     image: Array,
-    psf: PSF | Array,
+    psf: PSF | Array | None = None,
     method: str | Method = "rl",
     *,
-    background: float | Literal["auto"] = 0.0,
+    mask: Array | None = None,
+    background: Background = 0.0,
+    camera: Camera | None = None,
+    saturation: float | None = None,
+    stop: Stop = "fixed",
     edges: Edges = "extend",
     device: str = "auto",
     threads: int | None = None,
@@ -171,19 +188,22 @@ def deconvolve(
 
     >>> restored = deconvolve(image, psf, method="rl", iterations=30, background=100.0)    # doctest: +SKIP
     """
-    image = _checked_image(image)
+    image = checked_image(image)
     decon = Deconvolver(
         image.shape,
         psf,
         method,
         background=background,
+        camera=camera,
+        saturation=saturation,
+        stop=stop,
         edges=edges,
         device=device,
         threads=threads,
         voxel_um=voxel_um,
         **options,
     )
-    estimate = decon._iterate(image, callback, divergence_every)
+    estimate = decon._iterate(image, mask, callback, divergence_every)
     backend, box = decon.backend, decon._model.image_shape
     del decon  # the result needs room; transfer function, weights and work space are done with
     return _result(backend, estimate, box, image)
@@ -203,32 +223,35 @@ def _result(backend: Backend, estimate: Array, box: tuple[int, int, int], image:
         return out if backend.owns(image) else backend.download(out)
 
 
-def _on_some_gpu(image: Array) -> bool:
-    return hasattr(image, "__cuda_array_interface__")
-
-
 def _divergence(problem: Problem, estimate: Array) -> float:
-    """Mean I-divergence between the image and the blurred estimate."""
-    model = problem.model
-    nz, ny, _ = model.image_shape
+    """Mean I-divergence between the image and the blurred estimate, on the image's own box."""
+    nz, ny, _ = problem.image.shape
     image = problem.image if problem.image.dtype == np.float32 else problem.image.astype(np.float32)
     rows = problem.backend.xp.empty((nz, ny), np.float64)
-    work = model.blur(estimate)
-    problem.backend.ops.poisson_divergence(rows, work, image, problem.background, FLOOR * problem.highest)
+    work = problem.model.blur(estimate)
+    problem.backend.ops.poisson_divergence(
+        rows, work, image, problem.background, problem.background_image, problem.mask, FLOOR * problem.highest
+    )
     return float(rows.sum()) / int(image.size)
 
 
-def _checked_image(image: Array) -> Array:
-    """An array of real numbers; NumPy's unless it is on a GPU."""
-    if isinstance(image, np.ma.MaskedArray):
-        raise InputError("The image is a masked array; fill the masked voxels first, they are no measurement.")
-    if not _on_some_gpu(image):
-        image = np.asarray(image)
-    if not hasattr(image, "get") and not isinstance(image, np.ndarray):
-        raise InputError(f"The image is a {type(image).__name__}; give a NumPy or a CuPy array.")
-    if image.dtype.kind not in "uif":
-        raise InputError(f"The image holds {image.dtype}; it must hold real numbers.")
-    return image
+def _check_stop(stop: object, method: Method) -> None:
+    if isinstance(stop, str) and stop == "fixed":
+        return
+    if not isinstance(stop, RelativeChange | HoldOut):
+        raise InputError(f"stop is {stop!r}; give 'fixed', 'auto', a gpudecon.RelativeChange or a gpudecon.HoldOut.")
+    if not hasattr(method, "iterations"):
+        raise InputError(f"{method.name} does not iterate; a stop rule is for iterative methods.")
+
+
+def _checked_psf(psf: PSF | Array | None, method: Method, ndim: int, voxel_um: tuple[float, ...] | None) -> PSF | None:
+    if not method.needs_psf:
+        if psf is not None:
+            warnings.warn(f"{method.name} needs no PSF; the one given is not used.", GpudeconWarning, stacklevel=4)
+        return None
+    if psf is None:
+        raise InputError(f"{method.name} needs a PSF; give one, or a method that needs none.")
+    return as_psf(psf, ndim, voxel_um)
 
 
 def _checked_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -237,29 +260,6 @@ def _checked_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
             f"The image has shape {tuple(shape)}; it must be (z, y, x) or (y, x): loop over channels and time points."
         )
     return tuple(int(n) for n in shape)
-
-
-def _checked_background(background: float | str) -> float | Literal["auto"]:
-    if background == "auto":
-        return "auto"
-    if not isinstance(background, Real) or isinstance(background, bool) or not np.isfinite(background):
-        raise InputError(f"background is {background!r}; give a number in the image's units, or 'auto'.")
-    return float(background)
-
-
-def _checked_range(image: Array) -> tuple[float, float]:
-    """Lowest and highest value; NaN, infinity and an image of zeros are refused."""
-    lowest, highest = float(image.min()), float(image.max())
-    if not (np.isfinite(lowest) and np.isfinite(highest)):
-        wrong = int(image.size - np.isfinite(image).sum())
-        raise InputError(f"The image holds {wrong} NaN or infinite voxels; replace them before restoring.")
-    if max(abs(lowest), abs(highest)) > LARGEST:
-        raise InputError(
-            f"The image's values reach {max(highest, -lowest):.3g}; float32 sums need them below {LARGEST:g}."
-        )
-    if lowest == highest == 0:
-        raise InputError("The image is zero everywhere; there is nothing to restore.")
-    return lowest, highest
 
 
 def _three_dimensional(sizes: tuple[Any, ...], leading: Any) -> tuple[Any, Any, Any]:

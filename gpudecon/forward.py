@@ -52,7 +52,7 @@ class ForwardModel:
         self.otf = self._transfer_function(psf)
         # "reflect" has data everywhere on its domain, "extend" only in the corner that is the image
         self.data_shape = image_shape if edges == "extend" else self.domain
-        self.weights = self._inverse_sensitivity() if edges == "extend" else None
+        self.weights = self.inverse_sensitivity() if edges == "extend" else None
 
     @property
     def size(self) -> int:
@@ -67,9 +67,9 @@ class ForwardModel:
         """``work`` <- H estimate; valid on the image (``data_shape``), undefined behind it."""
         return self._convolve(estimate, conjugate=False, filled=self.domain[0], needed=self.data_shape[0])
 
-    def adjoint(self) -> Array:
-        """``work`` <- H^T work, where ``work`` is zero outside the data."""
-        return self._convolve(self.work, conjugate=True, filled=self.data_shape[0], needed=self.domain[0])
+    def adjoint(self, otf: Array | None = None) -> Array:
+        """``work`` <- H^T work, where ``work`` is zero outside the data; with another ``otf`` that one's adjoint."""
+        return self._convolve(self.work, conjugate=True, filled=self.data_shape[0], needed=self.domain[0], otf=otf)
 
     def load(self, image: Array) -> Array:
         """The data as float32 on ``data_shape``: the image itself, or continued into the margin."""
@@ -84,8 +84,25 @@ class ForwardModel:
         nz, ny, nx = self.image_shape
         return estimate[:nz, :ny, :nx]
 
-    def _convolve(self, source: Array, *, conjugate: bool, filled: int, needed: int) -> Array:
-        self.fft.convolve(source, self.spectrum, self.work, self.otf, conjugate=conjugate, filled=filled, needed=needed)
+    def inverse_sensitivity(self, mask: Array | None = None) -> Array:
+        """1 / H^T mask on the domain, where ``mask`` on ``data_shape`` is 1 for measured voxels (None: all are).
+
+        0 where H^T mask is below `LEAST_SENSITIVITY`: what lies there cannot be seen.
+        """
+        xp = self.backend.xp
+        nz, ny, nx = self.data_shape
+        self.work[...] = 0
+        self.work[:nz, :ny, :nx] = 1 if mask is None else mask
+        self.adjoint()
+        weights = self.empty()
+        xp.maximum(self.work, np.float32(LEAST_SENSITIVITY), out=weights)
+        xp.divide(np.float32(1), weights, out=weights)
+        weights *= self.work > LEAST_SENSITIVITY
+        return weights
+
+    def _convolve(self, source: Array, *, conjugate: bool, filled: int, needed: int, otf: Array | None = None) -> Array:
+        used = self.otf if otf is None else otf
+        self.fft.convolve(source, self.spectrum, self.work, used, conjugate=conjugate, filled=filled, needed=needed)
         return self.work
 
     def _transfer_function(self, psf: NDArray[np.float32]) -> Array:
@@ -96,16 +113,23 @@ class ForwardModel:
         self.fft.forward(self.work, self.spectrum)
         return self.spectrum.copy()
 
-    def _inverse_sensitivity(self) -> Array:
-        xp = self.backend.xp
-        self.work[...] = 0
-        self.crop(self.work)[...] = 1
-        self.adjoint()
-        weights = self.empty()
-        xp.maximum(self.work, np.float32(LEAST_SENSITIVITY), out=weights)
-        xp.divide(np.float32(1), weights, out=weights)
-        weights *= self.work > LEAST_SENSITIVITY
-        return weights
+
+class Unblurred(ForwardModel):
+    """H = 1, for methods without a PSF: the image is the object.  It has no transfer function and no transforms."""
+
+    def __init__(self, backend: Backend, image_shape: tuple[int, int, int]) -> None:
+        self.backend = backend
+        self.edges = "reflect"
+        self.image_shape = self.domain = self.data_shape = image_shape
+        self.weights = None
+
+    def empty(self) -> Array:
+        """A new array of the image's shape, uninitialised."""
+        return self.backend.xp.empty(self.domain, np.float32)
+
+    def blur(self, estimate: Array) -> Array:
+        """A copy of the estimate."""
+        return estimate.copy()
 
 
 def wrapped(psf: NDArray[np.float32], domain: tuple[int, ...]) -> tuple[NDArray[np.float32], list[NDArray[np.intp]]]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpudecon.backend import get_backend
+from gpudecon.camera import Camera
 from gpudecon.errors import InputError
 from gpudecon.forward import ForwardModel
 from gpudecon.psf.psf import PSF
@@ -40,6 +40,51 @@ def specimen(
         radius = rng.uniform(0.1, 0.2) * size.min()
         _shell(volume, rng.uniform(0.05, 0.95, 3) * size, voxel_um, radius, height=rng.uniform(0.06, 0.12))
     return volume
+
+
+PHANTOMS = ("filaments", "beads", "shells", "nuclei")
+
+
+def phantom(name: str, shape: tuple[int, int, int], voxel_um: tuple[float, float, float], *, seed: int) -> Volume:
+    """One kind of structure, about 1 at its brightest, in a volume (z, y, x); see `PHANTOMS` for the names.
+
+    "filaments", "beads" and "shells" are sparse and finer than a PSF; "nuclei" fill much of the volume with large
+    textured blobs.  Same arguments, same phantom.
+    """
+    if name == "nuclei":
+        return _nuclei(shape, voxel_um, np.random.default_rng(seed))
+    if name not in PHANTOMS:
+        raise InputError(f"Unknown phantom {name!r}; use one of {', '.join(PHANTOMS)}.")
+    counts = {"filaments": 14, "beads": 60, "shells": 12}
+    chosen = {kind: counts[kind] * (kind == name) for kind in counts}
+    volume = specimen(shape, voxel_um, seed=seed, **chosen)
+    return np.asarray(volume / volume.max(), np.float32)
+
+
+def _nuclei(shape: tuple[int, int, int], voxel_um: tuple[float, ...], rng: np.random.Generator) -> Volume:
+    """Ellipsoids with a soft rim, a texture of about 0.3 um within and a few dark nucleoli."""
+    from scipy import ndimage
+
+    size = np.array(shape) * np.array(voxel_um)
+    grid = [np.arange(n) * v for n, v in zip(shape, voxel_um, strict=True)]
+    noise = ndimage.gaussian_filter(rng.normal(size=shape), 0.3 / np.array(voxel_um), mode="wrap")
+    texture = np.clip(1 + 0.35 * noise / noise.std(), 0.1, None)
+    volume = np.zeros(shape)
+    for _ in range(max(8, int(0.5 * size.prod() / 12.0))):
+        axes = rng.uniform(0.8, 1.6, 3) * (0.8, 1, 1)
+        centre = rng.uniform(0, 1, 3) * size
+        distance = _distance(grid, centre, axes)
+        blob = rng.uniform(0.4, 1.0) / (1 + np.exp(np.minimum((distance - 1) / 0.05, 60)))
+        for _ in range(3):
+            blob *= 1 - 0.7 * np.exp(-((_distance(grid, centre + rng.uniform(-0.4, 0.4, 3), np.full(3, 0.3))) ** 2))
+        np.maximum(volume, blob, out=volume)
+    volume *= texture
+    return np.asarray(volume / volume.max(), np.float32)
+
+
+def _distance(grid: list[NDArray[Any]], centre: NDArray[Any], axes: NDArray[Any]) -> NDArray[Any]:
+    z, y, x = (((g - c) / a) ** 2 for g, c, a in zip(grid, centre, axes, strict=True))
+    return np.asarray(np.sqrt(z[:, None, None] + y[:, None] + x))
 
 
 def _walk(rng: np.random.Generator, size: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -86,22 +131,14 @@ def _shell(
     np.maximum(volume, height * np.exp(-0.5 * ((distance - radius) / wall) ** 2), out=volume, casting="same_kind")
 
 
-@dataclass(frozen=True)
-class Camera:
-    """A camera: offset and gain in grey values and grey values per photo-electron, read noise in electrons (rms)."""
-
-    offset: float = 100.0
-    gain: float = 2.0
-    read_noise: float = 1.5
-
-    def record(self, photons: NDArray[Any], rng: np.random.Generator) -> NDArray[np.uint16]:
-        """uint16 grey values of an expected number of photo-electrons per voxel: shot noise, read noise, rounding."""
-        electrons = rng.poisson(np.maximum(photons, 0)) + rng.normal(scale=self.read_noise, size=photons.shape)
-        grey = np.rint(self.offset + self.gain * electrons)
-        if grey.max() > np.iinfo(np.uint16).max:
-            raise InputError("The simulated camera saturates: use fewer photons or a smaller gain.")
-        recorded: NDArray[np.uint16] = np.maximum(grey, 0).astype(np.uint16)
-        return recorded
+def record(photons: NDArray[Any], camera: Camera, rng: np.random.Generator) -> NDArray[np.uint16]:
+    """uint16 grey values of an expected number of photo-electrons per voxel: shot noise, read noise, rounding."""
+    electrons = rng.poisson(np.maximum(photons, 0)) + rng.normal(scale=camera.read_noise, size=photons.shape)
+    grey = np.rint(camera.offset + camera.gain * electrons)
+    if grey.max() > np.iinfo(np.uint16).max:
+        raise InputError("The simulated camera saturates: use fewer photons or a smaller gain.")
+    recorded: NDArray[np.uint16] = np.maximum(grey, 0).astype(np.uint16)
+    return recorded
 
 
 def expose(
@@ -118,4 +155,4 @@ def expose(
     estimate[...] = truth
     blurred = np.maximum(model.blur(estimate), 0)
     per_unit = peak_photons / float(blurred.max())
-    return camera.record(blurred * per_unit + haze_photons, np.random.default_rng(seed)), per_unit
+    return record(blurred * per_unit + haze_photons, camera, np.random.default_rng(seed)), per_unit

@@ -24,11 +24,12 @@ PACKAGE = ROOT / "gpudecon"
 # From the ground up; a room imports from itself and from the levels below it.
 LEVELS = [
     {"_version", "errors"},
-    {"backend", "image", "optics"},
+    {"backend", "camera", "image", "optics"},
     {"psf"},
     {"forward"},
     {"methods"},
     {"corrections", "io", "quality", "simulate"},
+    {"recording"},
     {"deconvolve"},
     {"engine"},
     {"cli", "napari"},

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import gpudecon as gd
+from gpudecon.camera import Camera
 from gpudecon.errors import InputError
-from gpudecon.simulate import Camera, expose, specimen
+from gpudecon.simulate import expose, record, specimen
 
 
 def test_specimen_is_reproducible_and_depends_on_the_seed():
@@ -22,7 +23,7 @@ def test_camera_has_the_mean_and_variance_of_its_model(rng):
     """grey = offset + gain (Poisson(p) + N(0, r^2)): mean o + g p, variance g^2 (p + r^2) + 1/12 of rounding."""
     camera = Camera(offset=100, gain=2.5, read_noise=3.0)
     for photons in (0.0, 5.0, 300.0):
-        grey = camera.record(np.full(400_000, photons), rng).astype(float)
+        grey = record(np.full(400_000, photons), camera, rng).astype(float)
         variance = 2.5**2 * (photons + 9) + 1 / 12
         assert grey.mean() == pytest.approx(100 + 2.5 * photons, abs=5 * np.sqrt(variance / 4e5))
         assert grey.var() == pytest.approx(variance, rel=0.02)
@@ -38,4 +39,4 @@ def test_exposure_has_the_wanted_peak_and_saturation_is_refused():
     assert float(grey.max()) == pytest.approx(10_000, rel=0.05)
     assert grey.sum(dtype=float) == pytest.approx(truth.sum(dtype=float) * per_unit, rel=0.01)
     with pytest.raises(InputError, match="saturates"):
-        expose(truth, peak_photons=1e6, camera=Camera(), **settings)
+        expose(truth, peak_photons=1e6, camera=Camera(100, 2.0, 1.5), **settings)

@@ -38,6 +38,7 @@ def add_parser(verbs: Any) -> None:
 def act(args: argparse.Namespace) -> int:
     """Carry out the verb."""
     from gpudecon.backend import get_backend
+    from gpudecon.camera import Camera
     from gpudecon.cli.progress import Progress
     from gpudecon.engine.restore import Job, restore
     from gpudecon.io import check_output, read, write
@@ -45,7 +46,7 @@ def act(args: argparse.Namespace) -> int:
     from gpudecon.optics import Optics
     from gpudecon.psf.theory import psf_window, theoretical_psf
     from gpudecon.quality.figure import save_projections
-    from gpudecon.simulate import Camera, expose, specimen
+    from gpudecon.simulate import expose, specimen
 
     if args.seed < 0:
         raise InputError(f"--seed is {args.seed}; give a number from 0 on.")
@@ -67,7 +68,8 @@ def act(args: argparse.Namespace) -> int:
     optics = Optics(na=1.3, emission_nm=520, immersion_index=1.515)
     psf = theoretical_psf(optics, psf_window(optics, SHAPE, VOXEL_UM), VOXEL_UM)
     whole = specimen(_three(np.add(SHAPE, np.multiply(MARGIN, 2))), VOXEL_UM, seed=args.seed)
-    grey, per_unit = expose(whole, psf, peak_photons=400, haze_photons=10, camera=Camera(), seed=args.seed + 1)
+    camera = Camera(offset=100, gain=2.0, read_noise=1.5)
+    grey, per_unit = expose(whole, psf, peak_photons=400, haze_photons=10, camera=camera, seed=args.seed + 1)
     frame = tuple(slice(m, m + n) for m, n in zip(MARGIN, SHAPE, strict=True))
     channel = (Channel("simulated", emission_nm=520, color="00FF00"),)
     raw = Image(grey[frame][None], "czyx", VOXEL_UM, channel, "raw")

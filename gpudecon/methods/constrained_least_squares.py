@@ -36,6 +36,9 @@ class ConstrainedLeastSquares:
 
     name: ClassVar[str] = "cls"
     counts_only: ClassVar[bool] = False
+    needs_psf: ClassVar[bool] = True
+    takes_mask: ClassVar[bool] = False
+    promises: ClassVar[frozenset[str]] = frozenset()
 
     gamma: float | Literal["auto"] = "auto"
     noise_variance: float | Literal["auto"] = "auto"
@@ -49,6 +52,11 @@ class ConstrainedLeastSquares:
                 raise InputError(f"cls: {option} is {given}; it must be positive, or 'auto'.")
         if self.gamma != "auto" and self.noise_variance != "auto":
             raise InputError("cls: noise_variance only serves to find gamma; give one of the two.")
+
+    @property
+    def arrays(self) -> float:
+        """See `Method`."""
+        return 1.0
 
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the restored image once."""

@@ -8,17 +8,46 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Protocol, get_args, get_origin, get_type_hints
 
+import numpy as np
+
 from gpudecon.backend import Array, Backend
 from gpudecon.errors import InputError
 from gpudecon.forward import ForwardModel
 
+# The FFT leaves about 1e-7 of the largest value where the blurred estimate is zero; below this fraction of the image's
+# largest value the model is taken to be this fraction, so that noise is not divided by rounding errors.
+FLOOR = 1e-6
+
+
+@dataclass(frozen=True)
+class Data:
+    """What an iteration compares its model with, on the model's ``data_shape``, as the operations take it.
+
+    ``background_image`` (or None) is added to ``background``; ``mask`` (or None) is not 0 where the image is a
+    measurement; ``floor`` is the least value of a model that noise may be divided by.
+    """
+
+    image: Array
+    background: float
+    background_image: Array | None
+    mask: Array | None
+    floor: float
+
+    @property
+    def scene(self) -> tuple[float, Array | None, Array | None, float]:
+        """The arguments after the image of `Ops.rl_ratio` and `Ops.poisson_divergence`."""
+        return self.background, self.background_image, self.mask, self.floor
+
 
 @dataclass(frozen=True)
 class Problem:
-    """One image to restore, on one backend: g ~ Poisson(H f + background).
+    """One image to restore, on one backend: g ~ gain Poisson((H f + background) / gain).
 
-    ``image`` is float32 on the image's box (z, y, x); ``voxel_um`` (z, y, x) weighs differences along the axes, equal
-    sizes where the true ones are not known.  ``highest`` is the image's largest value.
+    ``image`` is on the image's box (z, y, x), in grey values from which a known camera offset is subtracted and to
+    which, as to the background, the variance of the read noise over the gain is added (Snyder et al. 1993).  ``gain``
+    is in grey values per photo-electron, None if not known.  ``background_image`` and ``mask`` (uint8, not 0 where the
+    image is a measurement) have the image's box or are None.  ``voxel_um`` (z, y, x) weighs differences along the axes,
+    equal sizes where the true ones are not known.  ``highest`` is the image's largest value.
     """
 
     backend: Backend
@@ -27,6 +56,22 @@ class Problem:
     background: float
     voxel_um: tuple[float, float, float]
     highest: float
+    background_image: Array | None = None
+    mask: Array | None = None
+    gain: float | None = None
+
+    def data(self) -> Data:
+        """Image, background and mask on the model's ``data_shape``, the image in float32."""
+        model = self.model
+        mask = self.mask
+        if mask is not None and model.data_shape != self.image.shape:  # continued like the image, and measured if
+            mask = (model.load(mask) == 1).astype(np.uint8)  # all is that goes into a voxel
+        varying = None if self.background_image is None else model.load(self.background_image)
+        return Data(model.load(self.image), self.background, varying, mask, FLOOR * self.highest)
+
+    def weights(self, data: Data) -> Array | None:
+        """1 / H^T mask on the domain, None where that is 1."""
+        return self.model.weights if data.mask is None else self.model.inverse_sensitivity(data.mask)
 
 
 class Method(Protocol):
@@ -39,7 +84,15 @@ class Method(Protocol):
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
     name: ClassVar[str]
-    counts_only: ClassVar[bool]  # whether the method takes the image for counts, which cannot be negative
+    counts_only: ClassVar[bool]  # takes the image for counts, which cannot be negative
+    needs_psf: ClassVar[bool]  # without a PSF the model is `Unblurred`
+    takes_mask: ClassVar[bool]  # can leave voxels out
+    promises: ClassVar[frozenset[str]]  # "non-negative", "flux": what holds for the result with whatever options
+
+    @property
+    def arrays(self) -> float:
+        """Real fields on the domain that `iterate` holds at its peak, beside those of the model and the data."""
+        ...
 
     def iterate(self, problem: Problem) -> Iterator[Array]: ...
 

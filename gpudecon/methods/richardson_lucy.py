@@ -8,11 +8,7 @@ from typing import ClassVar, Literal
 
 from gpudecon.backend import Array
 from gpudecon.errors import InputError
-from gpudecon.methods.problem import Problem, check_options
-
-# The FFT leaves about 1e-7 of the largest value where the blurred estimate is zero; below this fraction of the image's
-# largest value the model is taken to be this fraction, so that noise is not divided by rounding errors.
-FLOOR = 1e-6
+from gpudecon.methods.problem import FLOOR, Data, Problem, check_options
 
 
 @dataclass(frozen=True)
@@ -36,6 +32,9 @@ class RichardsonLucy:
 
     name: ClassVar[str] = "rl"
     counts_only: ClassVar[bool] = True
+    needs_psf: ClassVar[bool] = True
+    takes_mask: ClassVar[bool] = True
+    promises: ClassVar[frozenset[str]] = frozenset({"non-negative", "flux"})
 
     iterations: int = 30
     acceleration: Literal["none", "shb"] = "none"
@@ -45,34 +44,45 @@ class RichardsonLucy:
         if self.iterations < 1:
             raise InputError(f"rl: iterations is {self.iterations}; it must be at least 1.")
 
+    @property
+    def arrays(self) -> float:
+        """See `Method`."""
+        return 2.0 if self.acceleration == "shb" else 1.0
+
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the estimate after each iteration."""
         model, ops = problem.model, problem.backend.ops
-        image = model.load(problem.image)
-        floor = FLOOR * problem.highest
-        estimate = flat_start(problem, image)
+        data = problem.data()
+        weights = problem.weights(data)
+        estimate = flat_start(problem, data, weights)
         latest = estimate.copy() if self.acceleration == "shb" else estimate
         for k in range(1, self.iterations + 1):
             work = model.blur(estimate)
-            ops.rl_ratio(work, image, problem.background, floor)
+            ops.rl_ratio(work, data.image, *data.scene)
             model.adjoint()
             if self.acceleration == "shb":
-                ops.rl_update_momentum(estimate, latest, work, model.weights, (k - 1) / (k + 2))
+                ops.rl_update_momentum(estimate, latest, work, weights, (k - 1) / (k + 2))
             else:
-                ops.rl_update(estimate, work, model.weights)
+                ops.rl_update(estimate, work, weights)
             yield latest
 
 
-def flat_start(problem: Problem, image: Array) -> Array:
+def flat_start(problem: Problem, data: Data, weights: Array | None) -> Array:
     """A constant estimate with the mean of what the image holds above the background.
 
     Voxels below it count as 0: in a sparse image the plain mean may lie below the background, and what starts near 0
     stays near 0, since steps are factors.
     """
-    model, xp = problem.model, problem.backend.xp
-    excess = float(xp.maximum(image - xp.float32(problem.background), 0).mean(dtype="float64"))
-    estimate = model.empty()
-    estimate[...] = max(excess, FLOOR * problem.highest)
-    if model.weights is not None:
-        xp.multiply(estimate, model.weights > 0, out=estimate)
+    xp = problem.backend.xp
+    excess = data.image - xp.float32(data.background)
+    if data.background_image is not None:
+        excess -= data.background_image
+    xp.maximum(excess, 0, out=excess)
+    if data.mask is not None:
+        excess *= data.mask
+    measured = excess.size if data.mask is None else int((data.mask != 0).sum())
+    estimate = problem.model.empty()
+    estimate[...] = max(float(excess.sum(dtype="float64")) / measured, FLOOR * problem.highest)
+    if weights is not None:
+        xp.multiply(estimate, weights > 0, out=estimate)
     return estimate

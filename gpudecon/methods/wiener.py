@@ -41,6 +41,9 @@ class Wiener:
 
     name: ClassVar[str] = "wiener"
     counts_only: ClassVar[bool] = False
+    needs_psf: ClassVar[bool] = True
+    takes_mask: ClassVar[bool] = False
+    promises: ClassVar[frozenset[str]] = frozenset()
 
     noise_to_signal: float | Literal["auto"] = "auto"
     nonnegative: bool = False
@@ -49,6 +52,11 @@ class Wiener:
         check_options(self)
         if self.noise_to_signal != "auto" and not 0 < self.noise_to_signal < float("inf"):
             raise InputError(f"wiener: noise_to_signal is {self.noise_to_signal}; it must be positive, or 'auto'.")
+
+    @property
+    def arrays(self) -> float:
+        """See `Method`."""
+        return 1.0
 
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the restored image once."""
