@@ -45,10 +45,10 @@ class Timing:
         return {"seconds_median": self.median, "seconds_min": self.least, "n": self.n}
 
 
-def interleaved(
+def in_turn(
     calls: dict[str, Callable[[], object]], clock: Clock, *, rounds: int, warm_up: int = 2
-) -> dict[str, Timing]:
-    """Time each call ``rounds`` times, one after the other, after ``warm_up`` calls of each."""
+) -> dict[str, list[float]]:
+    """Seconds of each call in each of ``rounds``, one call after the other, after ``warm_up`` calls of each."""
     for call in calls.values():
         for _ in range(warm_up):
             call()
@@ -59,8 +59,19 @@ def interleaved(
             call()
             stamps[name].append((before, clock.stamp()))
     clock.wait()
-    taken = {name: [clock.seconds(*pair) for pair in pairs] for name, pairs in stamps.items()}
-    return {name: Timing(statistics.median(t), min(t), len(t)) for name, t in taken.items()}
+    return {name: [clock.seconds(*pair) for pair in pairs] for name, pairs in stamps.items()}
+
+
+def summary(seconds: list[float]) -> Timing:
+    return Timing(statistics.median(seconds), min(seconds), len(seconds))
+
+
+def interleaved(
+    calls: dict[str, Callable[[], object]], clock: Clock, *, rounds: int, warm_up: int = 2
+) -> dict[str, Timing]:
+    """Time each call ``rounds`` times, one after the other, after ``warm_up`` calls of each."""
+    taken = in_turn(calls, clock, rounds=rounds, warm_up=warm_up)
+    return {name: summary(seconds) for name, seconds in taken.items()}
 
 
 class Cap:
