@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -61,10 +62,8 @@ def follow(case: Case, variant: Variant, limit: int) -> Curve:
             raise _EnoughError
 
     start = time.perf_counter()
-    try:
+    with contextlib.suppress(_EnoughError):
         case.restore(variant, iterations=max(limit, default), callback=watch)
-    except _EnoughError:
-        pass
     return curve
 
 

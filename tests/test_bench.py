@@ -5,10 +5,16 @@ from __future__ import annotations
 import json
 import math
 import os
+import statistics
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pytest
+
+import gpudecon as gd
 
 ROOT = Path(__file__).parents[1]
 BENCH = ROOT / "bench"
@@ -71,3 +77,94 @@ def test_cpu_benchmark(tmp_path: Path) -> None:
     run_script("cpu.py", "--quick", "-o", str(tmp_path / "cpu.jsonl"))
     rows = checked_rows(tmp_path / "cpu.jsonl")
     assert {row["section"] for row in rows} == {"env", "iteration", "fft", "memory", "peers"}
+
+
+@pytest.fixture(scope="module")
+def quality(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with the rows and pictures of the quality benchmark."""
+    folder = tmp_path_factory.mktemp("quality")
+    run_script("quality.py", "--quick", "-o", str(folder / "quality.jsonl"), "--images", str(folder))
+    return folder
+
+
+def of_section(rows: list[dict[str, Any]], section: str, **wanted: Any) -> list[dict[str, Any]]:
+    return [row for row in rows if all(row.get(k) == v for k, v in {"section": section, **wanted}.items())]
+
+
+def case_of(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: row[key] for key in ("optic", "phantom", "photons")}
+
+
+def test_quality_rows_agree_with_each_other(quality: Path) -> None:
+    rows = checked_rows(quality / "quality.jsonl")
+    images = of_section(rows, "restoration", name="image")
+    assert len(images) == 2 * 2 * 2
+    for image in images:
+        methods = {row["name"]: row for row in of_section(rows, "restoration", **case_of(image)) if row != image}
+        assert {"rl", "rl shb", "wiener", "cls"} <= set(methods)
+        assert methods["rl"]["nrmse"] < image["nrmse"]
+        for row in methods.values():
+            if "iterations" in row:
+                assert row["iterations"] <= row["iterations_followed"]
+                assert row["nrmse"] <= row["nrmse_default"]
+            if "nrmse_auto" in row:
+                assert row["auto_to_best"] == pytest.approx(row["nrmse_auto"] / row["nrmse"])
+    timed = of_section(rows, "time_to_quality")
+    for row in timed:
+        (plain,) = of_section(rows, "restoration", name="rl", **case_of(row))
+        assert row["target"] == pytest.approx(1.01 * plain["nrmse"])
+        if "seconds_median" in row:
+            assert row["seconds_min"] <= row["seconds_median"] <= row["seconds_max"]
+            assert row["ratio_min"] <= row["ratio_median"] <= row["ratio_max"]
+            assert row["name"] != "rl" or (row["ratio_median"] == 1 and row["iterations"] <= plain["iterations"])
+    assert {row["name"] for row in timed} == set(methods)
+
+
+def test_quality_rows_say_the_error_of_a_restoration(quality: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Restored again by the public call, with the error written as sqrt(1 - r^2)."""
+    monkeypatch.syspath_prepend(str(BENCH))
+    from quality_cases import simulated
+
+    (row,) = of_section(
+        checked_rows(quality / "quality.jsonl"),
+        "restoration",
+        name="rl shb",
+        optic="light-sheet",
+        phantom="nuclei",
+        photons=200,
+    )
+    case = simulated("light-sheet", "nuclei", 200, (8, 20, 24), (5, 7, 7))
+    assert case.image.shape == case.truth.shape == tuple(row["shape"])
+    restored = gd.deconvolve(
+        case.image,
+        case.psf,
+        acceleration="shb",
+        iterations=row["iterations"],
+        background=120.0,
+        camera=gd.Camera(offset=100, gain=2, read_noise=1),
+    )
+    correlation = np.corrcoef(restored.astype(float).ravel(), case.truth.astype(float).ravel())[0, 1]
+    assert row["nrmse"] == pytest.approx(np.sqrt(1 - correlation**2), rel=1e-4)
+
+
+def test_quality_pictures_are_small(quality: Path) -> None:
+    pictures = sorted(path for path in quality.glob("quality_*.png"))
+    assert [path.stem for path in pictures] == ["quality_light-sheet", "quality_widefield"]
+    for path in pictures:
+        assert path.read_bytes()[:4] == b"\x89PNG"
+        assert 5_000 < path.stat().st_size < 400_000
+
+
+def test_quality_tables_replace_what_is_between_the_markers(quality: Path, tmp_path: Path) -> None:
+    committed = (ROOT / "docs" / "quality_results.md").read_text()
+    page = tmp_path / "page.md"
+    page.write_text(committed)
+    run_script("quality_table.py", "--rows", str(quality / "quality.jsonl"), "--page", str(page))
+    once = page.read_text()
+    run_script("quality_table.py", "--rows", str(quality / "quality.jsonl"), "--page", str(page))
+    assert page.read_text() == once
+    begin, end = "<!-- quality: begin", "<!-- quality: end"
+    assert once.split(begin)[0] == committed.split(begin)[0]
+    assert once.split(end)[1] == committed.split(end)[1]
+    rows = of_section(checked_rows(quality / "quality.jsonl"), "restoration", name="rl", optic="widefield", photons=20)
+    assert f"| rl | {statistics.median(row['nrmse'] for row in rows):.3f} |" in once
