@@ -221,6 +221,8 @@ def hollow_bars(rows: Rows, variants: Mapping[str, Variant], size: Size, data: P
         followed = Followed(bars(data, edges, size.bars), variants, size.most)
         labels = followed.case.labels
         for name, variant in variants.items():
+            if edges != BARS_EDGES[0] and not variant.made().needs_psf:
+                continue  # it knows no edges
             curve = followed.curve(name, variant)
             if isinstance(curve, str):
                 rows.skip("bars", name, curve, **labels)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from quality_cases import DENSE
-from quality_variants import PLAIN
+from quality_variants import VARIANTS
 from rows import HERE, Row
 
 BEGIN, END = "<!-- quality: begin, written by bench/quality_table.py -->", "<!-- quality: end -->"
@@ -105,7 +105,8 @@ def time_to_quality(rows: list[Row]) -> list[str]:
     """Ratio to plain Richardson-Lucy's seconds: median over optics of the medians, and the whole range of rounds."""
     cases = list(dict.fromkeys((row["phantom"], row["photons"]) for row in rows))
     lines = []
-    for name in names(sorted(rows, key=lambda row: row["name"] != PLAIN)):
+    order = list(VARIANTS)
+    for name in names(sorted(rows, key=lambda row: order.index(row["name"]))):
         cells = [name]
         for phantom, photons in cases:
             here = which(rows, name=name, phantom=phantom, photons=photons)

@@ -57,7 +57,7 @@ VARIANTS: dict[str, Variant] = {
     "landweber": Variant("landweber", {}, 200),
     "gold": Variant("gold", {}, 200),
     "ictm": Variant("ictm", {}, 100, auto=True),
-    "fista_tv": Variant("fista_tv", {}, 100),
+    "fista_tv": Variant("fista_tv", {}, 50),
     "wiener": Variant("wiener"),
     "wiener spectrum": Variant("wiener", {"noise_to_signal": "spectrum"}),
     "cls": Variant("cls"),
