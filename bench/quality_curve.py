@@ -44,7 +44,8 @@ def follow(case: Case, variant: Variant, limit: int) -> Curve:
     """The curve over ``limit`` iterations, or over the default number if that is more; one point for a direct filter.
 
     Errors fall and then rise as noise is fitted.  The curve ends early where it has risen by a tenth above its minimum
-    in at least as many iterations again as that took (and 10), but not before the default number.
+    in at least as many iterations again as that took (and 10), or where three times as many (and 20) brought nothing
+    better, but not before the default number.
     """
     curve, default = Curve(), variant.default_iterations
     evaluation = 0.0
@@ -58,7 +59,9 @@ def follow(case: Case, variant: Variant, limit: int) -> Curve:
             curve.best = estimate.copy()
         curve.errors.append(error)
         evaluation += time.perf_counter() - now
-        if iteration >= max(default, 2 * curve.best_iteration + 10) and error > 1.1 * curve.least:
+        best = curve.best_iteration
+        has_risen = iteration >= 2 * best + 10 and error > 1.1 * curve.least
+        if iteration >= default and (has_risen or iteration >= 4 * best + 20):
             raise _EnoughError
 
     start = time.perf_counter()
