@@ -28,7 +28,7 @@ from rows import HERE, Rows, environment
 from timing import WallClock, in_turn, summary
 
 from gpudecon.backend.slabs import available_cores
-from gpudecon.errors import InputError
+from gpudecon.errors import GpudeconError
 from gpudecon.forward import Edges
 from gpudecon.quality.metrics import nrmse
 
@@ -90,11 +90,11 @@ class Followed:
         self._curves: dict[str, Curve | str] = {}
 
     def curve(self, name: str, variant: Variant) -> Curve | str:
-        """The curve, or why there is none: some methods refuse some images."""
+        """The curve, or why there is none: a method may refuse an image or fail, and the others still count."""
         if name not in self._curves:
             try:
                 self._curves[name] = follow(self.case, variant, self.limit(variant))
-            except InputError as error:
+            except GpudeconError as error:
                 self._curves[name] = str(error)
         return self._curves[name]
 
@@ -135,7 +135,10 @@ def _figures(followed: Followed, variant: Variant, curve: Curve) -> dict[str, An
     fields |= {"iterations": curve.best_iteration, "iterations_followed": len(curve.errors)}
     fields |= {"iterations_default": default, "nrmse_default": curve.errors[default - 1]}
     if variant.auto:
-        fields |= automatic(case, variant, followed.limit(variant))
+        try:
+            fields |= automatic(case, variant, followed.limit(variant))
+        except GpudeconError as error:
+            return {**fields, "note": f'stop="auto" failed: {error}'}
         fields["auto_to_best"] = fields["nrmse_auto"] / curve.least
     return fields
 
@@ -271,9 +274,10 @@ def main() -> None:
     if arguments.photons:
         size = replace(size, photons=tuple(map(int, arguments.photons.split(","))))
     sections = arguments.only.split(",")
-    unknown = set(sections) - set(SECTIONS)
-    if unknown:
-        parser.error(f"unknown sections {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
+    for given, known in ((sections, SECTIONS), (size.optics, tuple(OPTICS)), (size.phantoms, FULL.phantoms)):
+        unknown = [name for name in given if name not in known]
+        if unknown:
+            parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(known)}")
 
     start = time.perf_counter()
     rows = Rows(arguments.out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from quality_cases import Case
 from quality_variants import Variant
 
+from gpudecon.errors import RunError
 from gpudecon.quality.metrics import nrmse, resolution_um
 
 
@@ -55,6 +57,8 @@ def follow(case: Case, variant: Variant, limit: int) -> Curve:
         now = time.perf_counter()
         curve.seconds.append(now - start - evaluation)
         error = nrmse(estimate, case.truth)
+        if not math.isfinite(error):
+            raise RunError(f"Iteration {iteration} is not finite.")
         if not curve.errors or error < curve.least:
             curve.best = estimate.copy()
         curve.errors.append(error)

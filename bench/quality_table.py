@@ -190,6 +190,7 @@ def text_of(rows: list[Row], source: str, images: str) -> str:
         text += ["## Hollow bars", "", *bars(hollow, which(rest, section="bars_to_peers"))]
         text += [f"- {row['name']}: {row['note']}" for row in hollow if "note" in row] + [""]
     left_out = [f"{row['name']} ({row['note']})" for row in rows if row.get("note", "").startswith("skipped")]
+    left_out += [f"{row['name']}: {row['note']}" for row in restored if "note" in row]
     if left_out:
         text += ["## Not measured", "", *(f"- {line}" for line in dict.fromkeys(left_out)), ""]
     return "\n".join(text)
