@@ -61,7 +61,7 @@ class Wiener:
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the restored image once."""
         if self.noise_to_signal == "auto":
-            ratio, keep_mean = _least_risk_ratio(problem), True
+            ratio, keep_mean = least_risk_ratio(problem), True
         else:
             ratio, keep_mean = self.noise_to_signal, False
         yield filtered(problem, noise_to_signal=ratio, gamma=0.0, nonnegative=self.nonnegative, keep_mean=keep_mean)
@@ -70,7 +70,7 @@ class Wiener:
 UNMEASURED = 0.01  # the most that "auto" takes where the image holds no measure of its noise
 
 
-def _least_risk_ratio(problem: Problem) -> float:
+def least_risk_ratio(problem: Problem) -> float:
     """The constant K that minimises the expected square error over the frequencies that the PSF passes::
 
         sum_k [ |H|^2 S_n + K^2 S_f ] / (|H|^2 + K)^2    with  S_f = max(|G|^2 - S_n, 0) / |H|^2
