@@ -5,7 +5,7 @@
 // tv_primal   estimate <- max(source + div(weight dual), lowest)
 //
 // The gradient takes forward differences, 0 at the last sample of an axis; the divergence is minus its adjoint:
-// differences to the sample before, where there is none to 0.  Steps and weights differ by axis: anisotropic voxels.
+// differences to the sample before, what is missing at either end counts as 0.  Steps and weights differ by axis: anisotropic voxels.
 //
 // dual, lead         float32 (3, nz, ny, nx), contiguous: components along z, y and x
 // estimate, source   float32 (nz, ny, nx), rows `..pitch` floats apart
@@ -41,8 +41,11 @@ extern "C" __global__ void tv_primal(float* estimate, const float* source, const
     long long volume = static_cast<long long>(nz) * ny * nx, i = offset_of(v, ny, nx);
     const float *along_z = dual + i, *along_y = along_z + volume, *along_x = along_y + volume;
     float sum = source[offset_of(v, ny, source_pitch)];
-    sum += weight_z * (*along_z - (v.z ? along_z[-static_cast<long long>(ny) * nx] : 0.0f));
-    sum += weight_y * (*along_y - (v.y ? along_y[-nx] : 0.0f));
-    sum += weight_x * (*along_x - (v.x ? along_x[-1] : 0.0f));
+    if (v.z + 1 < nz) sum += weight_z * *along_z;
+    if (v.z > 0) sum -= weight_z * along_z[-static_cast<long long>(ny) * nx];
+    if (v.y + 1 < ny) sum += weight_y * *along_y;
+    if (v.y > 0) sum -= weight_y * along_y[-nx];
+    if (v.x + 1 < nx) sum += weight_x * *along_x;
+    if (v.x > 0) sum -= weight_x * along_x[-1];
     estimate[offset_of(v, ny, estimate_pitch)] = at_least(sum, lowest);
 }

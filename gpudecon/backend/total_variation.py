@@ -58,14 +58,14 @@ class TotalVariationOps(HasSlabs):
 
         def planes(cut: slice) -> None:
             target, (along_z, along_y, along_x) = estimate[cut], dual[:, cut]
-            np.multiply(along_z, z, out=target)
-            first = int(cut.start == 0)  # the plane without one before it
+            target[...] = source[cut]
+            first, last = int(cut.start == 0), min(cut.stop, len(estimate) - 1)
+            target[: last - cut.start] += z * along_z[: last - cut.start]
             target[first:] -= z * dual[0, cut.start + first - 1 : cut.stop - 1]
-            target += y * along_y
+            target[:, :-1] += y * along_y[:, :-1]
             target[:, 1:] -= y * along_y[:, :-1]
-            target += x * along_x
+            target[..., :-1] += x * along_x[..., :-1]
             target[..., 1:] -= x * along_x[..., :-1]
-            target += source[cut]
             np.maximum(target, np.float32(lowest), out=target)
 
         self.slabs.run(estimate.shape[0], 3 * estimate[0].nbytes, planes)

@@ -15,6 +15,10 @@ from gpudecon.methods.richardson_lucy import flat_start
 from gpudecon.methods.total_variation import TotalVariationPrior, absolute_weight, check_weight
 
 
+# Weight in standard deviations of the noise for "auto": between what suits filaments and what suits large blobs.
+AUTO_WEIGHT = 0.1
+
+
 @dataclass(frozen=True)
 class FistaTV:
     """Least squares with total variation and positivity, by FISTA (Beck & Teboulle, SIAM J. Imaging Sci. 2, 2009, and
@@ -33,8 +37,8 @@ class FistaTV:
     iterations
         How many.
     weight
-        w as a fraction of the image's range, largest minus smallest value.  "auto": in proportion to the noise, which
-        is measured in the image.
+        w as a fraction of the image's range, largest minus smallest value.  "auto": a tenth of the standard
+        deviation of the noise, which is measured in the image.
     inner_iterations
         Steps of the denoiser in each iteration; few are enough, because it goes on where it was.
     """
@@ -65,7 +69,7 @@ class FistaTV:
         """Yield the estimate after each iteration."""
         model, ops = problem.model, problem.backend.ops
         data = problem.data()
-        weight = absolute_weight(problem, self.weight)
+        weight = absolute_weight(problem, self.weight, AUTO_WEIGHT)
         prior = TotalVariationPrior(problem, weight) if weight > 0 else None
         dot = inner_product(problem)
         estimate = flat_start(problem, data, problem.weights(data))
