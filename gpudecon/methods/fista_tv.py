@@ -14,7 +14,6 @@ from gpudecon.methods.problem import Problem, check_options
 from gpudecon.methods.richardson_lucy import flat_start
 from gpudecon.methods.total_variation import TotalVariationPrior, absolute_weight, check_weight
 
-
 # Weight in standard deviations of the noise for "auto": between what suits filaments and what suits large blobs.
 AUTO_WEIGHT = 0.1
 

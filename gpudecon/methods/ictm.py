@@ -67,7 +67,7 @@ class ICTM:
         """Yield the estimate after each iteration."""
         model, ops = problem.model, problem.backend.ops
         data = problem.data()
-        gamma = _least_risk_gamma(problem) if self.gamma == "auto" else self.gamma
+        gamma = least_risk_gamma(problem) if self.gamma == "auto" else self.gamma
         lowest = 0.0 if self.nonnegative else -math.inf
         dot = inner_product(problem)
 
@@ -115,7 +115,7 @@ class ICTM:
             yield estimate
 
 
-def _least_risk_gamma(problem: Problem) -> float:
+def least_risk_gamma(problem: Problem) -> float:
     """The Wiener filter's constant for this image.
 
     Voxels that are no measurement would count as structure: they are filled with the mean of those measured around

@@ -49,7 +49,7 @@ class TotalVariation:
     promises: ClassVar[frozenset[str]] = frozenset({"flux"})
 
     weight: float | Literal["auto"] = "auto"
-    tolerance: float = 0.02
+    tolerance: float = 0.05
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -68,20 +68,22 @@ class TotalVariation:
         With v = g - b and f = v + w div p, the gap between primal and dual is w sum(|grad f| - p . grad f).  The
         functional is strongly convex, so the squared distance of f from the minimum is at most twice the gap.
         """
-        data, ops = problem.data(), problem.backend.ops
+        data, xp = problem.data(), problem.backend.xp
         noisy = problem.model.empty()
         noisy[...] = 0
-        ops.residual(noisy, data.image, data.background, data.background_image, None)
+        problem.backend.ops.residual(noisy, data.image, data.background, data.background_image, None)
         weight = absolute_weight(problem, self.weight, AUTO_WEIGHT)
         if weight == 0:
             yield noisy
             return
+        mean = noisy.mean(dtype=np.float64).astype(np.float32)
+        noisy -= mean  # differences of small numbers are exact to more digits
         prior = TotalVariationPrior(problem, weight)
         estimate, removed = problem.model.empty(), problem.model.empty()
         dot = inner_product(problem)
         for _ in range(MOST_ITERATIONS // CHECK_EVERY):
             prior.shrink(estimate, noisy, CHECK_EVERY, lowest=-math.inf)
-            problem.backend.xp.subtract(noisy, estimate, out=removed)
+            xp.subtract(noisy, estimate, out=removed)
             distance2, removed2 = 2 * prior.gap(estimate), dot(removed, removed)
             if distance2 <= self.tolerance**2 * removed2:
                 break
@@ -93,6 +95,7 @@ class TotalVariation:
                 GpudeconWarning,
                 stacklevel=4,
             )
+        estimate += mean
         yield estimate
 
 
@@ -144,7 +147,7 @@ def check_weight(name: str, weight: float | str) -> None:
 
 
 def absolute_weight(problem: Problem, weight: float | Literal["auto"], auto: float) -> float:
-    """The weight in the image's units: a fraction of its range, or "auto", ``auto`` standard deviations of its noise."""
+    """The weight in the image's units: a fraction of its range, or if "auto" ``auto`` standard deviations of noise."""
     xp, image = problem.backend.xp, problem.image
     if weight == "auto":
         return auto * noise_level(problem)
