@@ -50,7 +50,7 @@ class FistaTV:
 
     iterations: int = 50
     weight: float | Literal["auto"] = "auto"
-    inner_iterations: int = 5
+    inner_iterations: int = 3
 
     def __post_init__(self) -> None:
         check_options(self)

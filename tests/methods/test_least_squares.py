@@ -13,6 +13,7 @@ from gpudecon.methods import make_method
 from gpudecon.methods.ictm import least_risk_gamma
 from gpudecon.quality.metrics import nrmse
 from gpudecon.recording import Conditions, problem_of
+from gpudecon.simulate import expose, phantom
 
 ITERATIVE = ["landweber", "gold", "ictm", "fista_tv"]
 SHAPES = [((7, 12, 15), (3, 4, 5)), ((17, 22), (4, 5))]
@@ -239,3 +240,36 @@ def test_below_the_background_everything_ends_at_zero(asymmetric_psf, method):
 def test_bad_options_are_refused(method, options, message):
     with pytest.raises(InputError, match=message):
         gd.METHODS[method](**options)
+
+
+@pytest.mark.parametrize("method", ITERATIVE)
+def test_stop_rules_end_between_the_first_and_the_last_iteration(specimen, method):
+    image, truth, psf = specimen
+    arguments = {"background": 5, "edges": "periodic", "device": "cpu", "iterations": 60}
+    errors, chosen = [], []
+
+    def callback(k, estimate, info):
+        errors.append(nrmse(estimate, truth))
+        chosen.append(info.choice)
+
+    gd.deconvolve(image, psf, method, stop="auto", callback=callback, divergence_every=0, **arguments)
+    assert 1 <= len(errors) == chosen[-1].iterations <= 60
+    assert errors[-1] < nrmse(image, truth)
+
+
+@pytest.mark.parametrize(("method", "option"), [("wiener", "noise_to_signal"), ("ictm", "gamma")])
+@pytest.mark.parametrize("name", ["shells", "nuclei"])
+def test_auto_is_near_the_best_constant_at_20_photons(method, option, name):
+    """Most frequencies that the PSF passes hold noise alone: what scatters above its mean must not count as signal."""
+    grid = np.meshgrid(*(np.arange(n) - n // 2 for n in (15, 15, 15)), indexing="ij")
+    psf = np.exp(-sum((g / s) ** 2 for g, s in zip(grid, (2.0, 1.7, 1.7), strict=True)) / 2).astype(np.float32)
+    truth = phantom(name, (24, 64, 64), (0.2, 0.08, 0.08), seed=3)
+    known = gd.PSF(psf / psf.sum(), (0.2, 0.08, 0.08))
+    image, _ = expose(truth, known, peak_photons=20, haze_photons=2, camera=gd.Camera(), seed=5)
+
+    def error(**options):
+        return nrmse(
+            gd.deconvolve(image, known, method, background=2, device="cpu", edges="periodic", **options), truth
+        )
+
+    assert error() < 1.1 * min(error(**{option: 10.0**-e}) for e in (0, 0.5, 1, 1.5, 2, 3))

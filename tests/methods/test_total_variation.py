@@ -186,7 +186,7 @@ def test_fista_tv_without_blur_is_denoising(rng):
 
 
 def test_fista_tv_reaches_the_minimum_of_its_functional(asymmetric_psf, rng):
-    """Of f in 1/2 |H f - g|^2 + w TV(f), f >= 0: no neighbour is better, and ten times the work gains nothing."""
+    """Of f in 1/2 |H f - g|^2 + w TV(f), f >= 0: no neighbour is better, and much more work gains nothing."""
     shape, voxel_um = (6, 13, 14), (0.3, 0.1, 0.12)
     psf = asymmetric_psf((3, 4, 5))
     image = (rng.random(shape) * 100).astype(np.float32)
@@ -205,7 +205,7 @@ def test_fista_tv_reaches_the_minimum_of_its_functional(asymmetric_psf, rng):
             image, psf, "fista_tv", weight=0.02, edges="periodic", device="cpu", voxel_um=voxel_um, **options
         )
 
-    found, best = restored(iterations=200), restored(iterations=1000, inner_iterations=20)
+    found, best = restored(iterations=200), restored(iterations=500, inner_iterations=10)
     assert value(found) < 1.001 * value(best)
     assert best.min() == 0
     for _ in range(20):
