@@ -14,7 +14,12 @@ from gpudecon.io import write as write
 from gpudecon.io.psf_file import read_psf as read_psf
 from gpudecon.methods import METHODS as METHODS
 from gpudecon.methods.constrained_least_squares import ConstrainedLeastSquares as ConstrainedLeastSquares
+from gpudecon.methods.fista_tv import FistaTV as FistaTV
+from gpudecon.methods.gold import Gold as Gold
+from gpudecon.methods.ictm import ICTM as ICTM
+from gpudecon.methods.landweber import Landweber as Landweber
 from gpudecon.methods.richardson_lucy import RichardsonLucy as RichardsonLucy
+from gpudecon.methods.total_variation import TotalVariation as TotalVariation
 from gpudecon.methods.wiener import Wiener as Wiener
 from gpudecon.optics import Optics as Optics
 from gpudecon.psf.beads import distill_psf as distill_psf

@@ -28,6 +28,11 @@ def reference_rl(image, psf, iterations, background=0.0):
     return f
 
 
+def needed(psf, method):
+    """The PSF, or None for methods that need none."""
+    return psf if gd.METHODS[method].needs_psf else None
+
+
 @pytest.fixture
 def scene(asymmetric_psf, rng):
     """A function (shape, psf shape) -> (image with a blurred blob well inside, PSF)."""
@@ -84,15 +89,18 @@ def test_flux_is_kept_when_edges_are_far(scene, edges, acceleration):
 @pytest.mark.parametrize("edges", EDGES)
 def test_scale_equivariance(scene, method, edges):
     image, psf = scene(*SHAPES[0])
+    psf = needed(psf, method)
     once = gd.deconvolve(image, psf, method, edges=edges, device="cpu")
     thousand = gd.deconvolve(image * 1000, psf, method, edges=edges, device="cpu")
-    np.testing.assert_allclose(thousand, once * 1000, atol=2e-3 * float(np.abs(once).max()), rtol=1e-3)
+    # rounding is not the same by a factor that is no power of two, and conjugate directions remember it
+    np.testing.assert_allclose(thousand, once * 1000, atol=1e-4 * float(np.abs(thousand).max()), rtol=1e-3)
 
 
 @pytest.mark.parametrize("method", list(gd.METHODS))
 @pytest.mark.parametrize(("shape", "psf_shape"), SHAPES)
 def test_contract_of_every_method(scene, method, shape, psf_shape):
     image, psf = scene(shape, psf_shape)
+    psf = needed(psf, method)
     kept = image.copy()
     plain = gd.deconvolve(image, psf, method, device="cpu")
     assert plain.shape == shape
@@ -112,8 +120,15 @@ def test_delta_psf_keeps_the_image(rng, edges, method, shape):
     image = rng.integers(50, 150, shape).astype(np.float32)
     delta = np.zeros((3, 4, 5), np.float32)
     delta[1, 2, 2] = 1
-    options = {"wiener": {"noise_to_signal": 1e-6}, "cls": {"gamma": 1e-6}}.get(method, {"iterations": 3})
-    restored = gd.deconvolve(image, delta, method, edges=edges, device="cpu", **options)
+    options = {
+        "wiener": {"noise_to_signal": 1e-6},
+        "cls": {"gamma": 1e-6},
+        "landweber": {"iterations": 3, "step": 1.0},
+        "ictm": {"iterations": 3, "gamma": 1e-6},
+        "fista_tv": {"iterations": 3, "weight": 1e-6},
+        "tv": {"weight": 1e-6},
+    }.get(method, {"iterations": 3})
+    restored = gd.deconvolve(image, needed(delta, method), method, edges=edges, device="cpu", **options)
     np.testing.assert_allclose(restored, image, rtol=2e-4)
 
 
@@ -162,6 +177,7 @@ def test_a_background_near_the_mean_does_not_extinguish_a_sparse_specimen(asymme
 @pytest.mark.parametrize("scale", [1e-25, 1e-12, 1e18])
 def test_extreme_units(scene, method, scale):
     image, psf = scene(*SHAPES[0])
+    psf = needed(psf, method)
     expected = gd.deconvolve(image, psf, method, device="cpu")
     restored = gd.deconvolve(image * np.float32(scale), psf, method, device="cpu") / np.float32(scale)
     np.testing.assert_allclose(restored, expected, atol=2e-3 * float(np.abs(expected).max()))
@@ -245,6 +261,7 @@ def test_divergence_is_that_of_the_reported_estimate(asymmetric_psf, rng):
 @pytest.mark.parametrize("method", list(gd.METHODS))
 def test_being_watched_changes_nothing(scene, method):
     image, psf = scene(*SHAPES[0])
+    psf = needed(psf, method)
     seen = []
     watched = gd.deconvolve(
         image, psf, method, device="cpu", divergence_every=1, callback=lambda k, f, info: seen.append(info.divergence)
@@ -341,7 +358,17 @@ def test_cuda_without_a_gpu_names_what_is_missing():
 @pytest.mark.parametrize(("shape", "psf_shape"), SHAPES)
 @pytest.mark.parametrize(
     ("method", "options"),
-    [("rl", {}), ("rl", {"acceleration": "shb"}), ("wiener", {"noise_to_signal": 0.01}), ("cls", {"gamma": 0.01})],
+    [
+        ("rl", {}),
+        ("rl", {"acceleration": "shb"}),
+        ("wiener", {"noise_to_signal": 0.01}),
+        ("cls", {"gamma": 0.01}),
+        ("landweber", {}),
+        ("gold", {}),
+        ("ictm", {"gamma": 0.01}),
+        ("fista_tv", {"weight": 0.01}),
+        ("tv", {"weight": 0.01}),
+    ],
 )
 def test_cuda_and_cpu_agree(scene, edges, shape, psf_shape, method, options):
     from gpudecon.backend.cupy import missing_for_cuda
@@ -351,6 +378,7 @@ def test_cuda_and_cpu_agree(scene, edges, shape, psf_shape, method, options):
     image, psf = scene(shape, psf_shape)
     if "iterations" in set(gd.METHODS[method].__dataclass_fields__):
         options = {"iterations": 10, **options}
+    psf = needed(psf, method)
     cpu = gd.deconvolve(image, psf, method, edges=edges, device="cpu", **options)
     cuda = gd.deconvolve(image, psf, method, edges=edges, device="cuda", **options)
     # ten iterations of two transforms each, every one with an error of a few eps log2(N) of the largest value

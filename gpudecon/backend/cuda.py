@@ -36,7 +36,7 @@ class Kernel(NamedTuple):
         return x, y, z
 
 
-ROW_THREADS = 256  # of poisson_divergence: one block sums one row
+ROW_THREADS = 256  # of those that sum: one block sums one row
 KERNELS = {
     "load_extended": Kernel("load_store.cu"),
     "store_cropped": Kernel("load_store.cu"),
@@ -47,6 +47,13 @@ KERNELS = {
     "rl_update_momentum": Kernel("richardson_lucy.cu"),
     "poisson_divergence": Kernel("divergence.cu", block=(ROW_THREADS, 1, 1)),
     "radial_expand": Kernel("radial_expand.cu"),
+    "residual": Kernel("least_squares.cu"),
+    "projected_step": Kernel("least_squares.cu"),
+    "bounded_sum": Kernel("least_squares.cu"),
+    "tv_dual": Kernel("total_variation.cu"),
+    "tv_primal": Kernel("total_variation.cu"),
+    "inner_product": Kernel("row_sums.cu", block=(ROW_THREADS, 1, 1)),
+    "tv_gap": Kernel("row_sums.cu", block=(ROW_THREADS, 1, 1)),
 }
 
 
@@ -190,6 +197,72 @@ class CudaOps:
         sizes = *_sizes(out, np.float32, out.shape), *_sizes(table, np.float32, (nz, samples))[1:]
         geometry = map(np.float64, (centre_y, centre_x, pitch_y, pitch_x))
         self._launch("radial_expand", out.shape, (out, table, *geometry, *sizes))
+
+    def residual(
+        self, work: Array, image: Array, background: float, background_image: Array | None, mask: Array | None
+    ) -> None:
+        *scene, _ = _scene(image, background, background_image, mask, 0.0)
+        self._launch("residual", work.shape, (work, image, *scene, *_domain(work), *_box(image, work)))
+
+    def projected_step(self, estimate: Array, work: Array, step: float, lowest: float) -> None:
+        sizes = *_domain(estimate), _pitch(work, estimate.shape)
+        self._launch("projected_step", estimate.shape, (estimate, work, np.float32(step), np.float32(lowest), *sizes))
+
+    def bounded_sum(
+        self,
+        target: Array,
+        other: Array,
+        estimate: Array,
+        target_factor: float,
+        other_factor: float,
+        lowest: float,
+    ) -> None:
+        sizes = *_domain(target), _pitch(other, target.shape), _pitch(estimate, target.shape)
+        scalars = map(np.float32, (target_factor, other_factor, lowest))
+        self._launch("bounded_sum", target.shape, (target, other, estimate, *scalars, *sizes))
+
+    def inner_product(self, rows: Array, work: Array, other: Array) -> None:
+        nz, ny, nx = work.shape
+        _sizes(rows, np.float64, (nz, ny))
+        sizes = np.int32(ny), np.int32(nx), _pitch(work, work.shape), _pitch(other, work.shape)
+        self._launch("inner_product", (nz, ny, ROW_THREADS), (rows, work, other, *sizes))
+
+    def tv_dual(
+        self,
+        dual: Array,
+        lead: Array,
+        estimate: Array,
+        step_z: float,
+        step_y: float,
+        step_x: float,
+        momentum: float,
+    ) -> None:
+        for vectors in (dual, lead):
+            _sizes(vectors, np.float32, (3, *estimate.shape))
+        scalars = map(np.float32, (step_z, step_y, step_x, momentum))
+        self._launch("tv_dual", estimate.shape, (dual, lead, estimate, *scalars, *_domain(estimate)))
+
+    def tv_primal(
+        self,
+        estimate: Array,
+        source: Array,
+        dual: Array,
+        weight_z: float,
+        weight_y: float,
+        weight_x: float,
+        lowest: float,
+    ) -> None:
+        _sizes(dual, np.float32, (3, *estimate.shape))
+        scalars = map(np.float32, (weight_z, weight_y, weight_x, lowest))
+        sizes = *_domain(estimate), _pitch(source, estimate.shape)
+        self._launch("tv_primal", estimate.shape, (estimate, source, dual, *scalars, *sizes))
+
+    def tv_gap(self, rows: Array, estimate: Array, dual: Array, scale_z: float, scale_y: float, scale_x: float) -> None:
+        nz, ny, _ = estimate.shape
+        _sizes(rows, np.float64, (nz, ny))
+        _sizes(dual, np.float32, (3, *estimate.shape))
+        scalars = map(np.float32, (scale_z, scale_y, scale_x))
+        self._launch("tv_gap", (nz, ny, ROW_THREADS), (rows, estimate, dual, *scalars, *_domain(estimate)))
 
 
 def _pitch(array: Array | None, shape: tuple[int, ...]) -> np.int32:

@@ -3,7 +3,8 @@
 ``kernels/*.cu`` holds one kernel for each method here, with the same name and the same arguments (there followed by
 the sizes).  The first argument is always the one written.  Shapes and layout:
 
-* ``work``, ``estimate``, ``previous``, ``weights``: float32 on the domain (Z, Y, X), the padded box the FFT works on;
+* ``work``, ``estimate``, ``previous``, ``weights``, ``target``, ``other``, ``source``: float32 on the domain
+  (Z, Y, X), the padded box the FFT works on;
   rows may lie further apart than X (``pitch``), because ``work`` shares its memory with its own half spectrum.
 * ``image``: on its own box (z, y, x), which is the corner at index 0 of the domain; there too ``background_image``,
   float32, and ``mask``, one byte per voxel, not 0 where the image is a measurement; both may be None.
@@ -18,7 +19,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gpudecon.backend.slabs import HasSlabs, by_slabs
+from gpudecon.backend.least_squares import LeastSquaresOps
+from gpudecon.backend.slabs import by_slabs
+from gpudecon.backend.total_variation import TotalVariationOps
 
 Array = Any  # a NumPy array on the CPU, a CuPy array on a GPU
 
@@ -66,6 +69,43 @@ class Ops(Protocol):
     def radial_expand(
         self, out: Array, table: Array, centre_y: float, centre_x: float, pitch_y: float, pitch_x: float
     ) -> None: ...
+    def residual(
+        self, work: Array, image: Array, background: float, background_image: Array | None, mask: Array | None
+    ) -> None: ...
+    def projected_step(self, estimate: Array, work: Array, step: float, lowest: float) -> None: ...
+    def bounded_sum(
+        self,
+        target: Array,
+        other: Array,
+        estimate: Array,
+        target_factor: float,
+        other_factor: float,
+        lowest: float,
+    ) -> None: ...
+    def inner_product(self, rows: Array, work: Array, other: Array) -> None: ...
+    def tv_dual(
+        self,
+        dual: Array,
+        lead: Array,
+        estimate: Array,
+        step_z: float,
+        step_y: float,
+        step_x: float,
+        momentum: float,
+    ) -> None: ...
+    def tv_primal(
+        self,
+        estimate: Array,
+        source: Array,
+        dual: Array,
+        weight_z: float,
+        weight_y: float,
+        weight_x: float,
+        lowest: float,
+    ) -> None: ...
+    def tv_gap(
+        self, rows: Array, estimate: Array, dual: Array, scale_z: float, scale_y: float, scale_x: float
+    ) -> None: ...
 
 
 def mirror_taper(position: NDArray[np.intp], n: int, length: int) -> tuple[Any, Any, Any]:
@@ -87,7 +127,7 @@ def _mirrored(position: NDArray[np.intp], n: int) -> NDArray[np.intp]:
     return np.where(phase < n, phase, 2 * n - 1 - phase)
 
 
-class NumpyOps(HasSlabs):
+class NumpyOps(LeastSquaresOps, TotalVariationOps):
     """The CPU's operations; each body is the specification of the kernel of the same name."""
 
     def load_extended(self, work: Array, image: Array) -> None:

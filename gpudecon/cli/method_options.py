@@ -21,17 +21,27 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
     for option, names in owners.items():
         method = METHODS[names[0]]
         hint = typing.get_type_hints(method)[option]
-        default = next(f.default for f in dataclasses.fields(method) if f.name == option)
         words, number = _parts(hint)
         flag = "--" + option.replace("_", "-")
-        text = f"{_described(method, option)} ({', '.join(names)}; default {'off' if default is False else default})"
+        text = f"{_described(method, option)} ({_defaults(option, names)})"
         if hint is bool:
-            group.add_argument(flag, action="store_true", default=None, help=text, dest=option)
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, help=text, dest=option)
         elif number is None:
             group.add_argument(flag, choices=words, help=text, dest=option)
         else:
             metavar = "|".join([*words, "N" if number is int else "NUMBER"])
             group.add_argument(flag, type=_reader(words, number), metavar=metavar, help=text, dest=option)
+
+
+def _defaults(option: str, names: list[str]) -> str:
+    """The methods that have the option, grouped by its default."""
+    groups: dict[Any, list[str]] = {}
+    for name in names:
+        default = next(f.default for f in dataclasses.fields(METHODS[name]) if f.name == option)
+        groups.setdefault({True: "on", False: "off"}[default] if isinstance(default, bool) else default, []).append(
+            name
+        )
+    return "; ".join(f"{', '.join(owners)}: default {default}" for default, owners in groups.items())
 
 
 def _described(method: type[Any], option: str) -> str:

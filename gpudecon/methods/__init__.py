@@ -8,9 +8,14 @@ from typing import Any
 
 from gpudecon.errors import InputError
 from gpudecon.methods.constrained_least_squares import ConstrainedLeastSquares
+from gpudecon.methods.fista_tv import FistaTV
+from gpudecon.methods.gold import Gold
+from gpudecon.methods.ictm import ICTM
+from gpudecon.methods.landweber import Landweber
 from gpudecon.methods.problem import Method as Method
 from gpudecon.methods.problem import Problem as Problem
 from gpudecon.methods.richardson_lucy import RichardsonLucy
+from gpudecon.methods.total_variation import TotalVariation
 from gpudecon.methods.wiener import Wiener
 
 METHODS: MappingProxyType[str, type[Any]] = MappingProxyType(
@@ -18,6 +23,11 @@ METHODS: MappingProxyType[str, type[Any]] = MappingProxyType(
         "rl": RichardsonLucy,
         "wiener": Wiener,
         "cls": ConstrainedLeastSquares,
+        "landweber": Landweber,
+        "gold": Gold,
+        "ictm": ICTM,
+        "fista_tv": FistaTV,
+        "tv": TotalVariation,
     }
 )
 

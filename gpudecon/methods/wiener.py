@@ -61,28 +61,32 @@ class Wiener:
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the restored image once."""
         if self.noise_to_signal == "auto":
-            ratio, keep_mean = _least_risk_ratio(problem), True
+            ratio, keep_mean = least_risk_ratio(problem), True
         else:
             ratio, keep_mean = self.noise_to_signal, False
         yield filtered(problem, noise_to_signal=ratio, gamma=0.0, nonnegative=self.nonnegative, keep_mean=keep_mean)
 
 
+SIGNIFICANT = 4.0  # standard deviations of the noise's mean power above which a power is a signal
 UNMEASURED = 0.01  # the most that "auto" takes where the image holds no measure of its noise
 
 
-def _least_risk_ratio(problem: Problem) -> float:
+def least_risk_ratio(problem: Problem) -> float:
     """The constant K that minimises the expected square error over the frequencies that the PSF passes::
 
         sum_k [ |H|^2 S_n + K^2 S_f ] / (|H|^2 + K)^2    with  S_f = max(|G|^2 - S_n, 0) / |H|^2
 
-    summed over frequencies of like |H|^2, where |G|^2 is an average over many.
+    summed over frequencies of like |H|^2, where |G|^2 is an average over many.  The power of white noise at one
+    frequency scatters by its mean, so an average over n of them by that / sqrt(n); what does not exceed it clearly is
+    no signal, because division by a small |H|^2 would make much of it.
     """
     spectrum, _ = measured_spectrum(problem)
     noise, is_reliable = noise_power(problem, spectrum)
     power = binned_power(problem, spectrum, lambda transfer, _: transfer)
     passed = (power.value > BEYOND_SUPPORT**2) & (power.count > 0)
     transfer, count = power.value[passed], power.count[passed]
-    signal = np.maximum(power.energy[passed] - count * noise, 0) / transfer
+    excess = power.energy[passed] - count * noise
+    signal = np.where(excess > SIGNIFICANT * noise * np.sqrt(count), excess, 0) / transfer
     ratios = np.geomspace(1e-8, 1e2, 401)
     risks = [float(np.sum((transfer * count * noise + k**2 * signal) / (transfer + k) ** 2)) for k in ratios]
     ratio = float(ratios[int(np.argmin(risks))])

@@ -23,7 +23,7 @@ SHAPES = [
     ((7, 9, 70), (6, 5, 37)),
 ]
 PIXELS = ["uint8", "uint16", "int16", "float32"]
-PITCHED = {"work", "estimate", "previous", "weights", "source"}
+PITCHED = {"work", "estimate", "previous", "weights", "source", "target", "other"}
 
 
 def pixels(rng: np.random.Generator, shape: Shape, dtype: str) -> np.ndarray:
@@ -145,6 +145,73 @@ def radial_expand(
     }
 
 
+def residual(
+    rng: np.random.Generator, domain: Shape, box: Shape, dtype: str = "uint16", full: bool = True
+) -> Arguments:
+    known = scene(rng, box, 0.7, 0.0, full)
+    known.pop("floor")
+    return {"work": signed(rng, domain), "image": pixels(rng, box, dtype), **known}
+
+
+def projected_step(rng: np.random.Generator, domain: Shape, box: Shape, lowest: float = 0.0) -> Arguments:
+    return {"estimate": positive(rng, domain), "work": 100 * signed(rng, domain), "step": 1.3, "lowest": lowest}
+
+
+def bounded_sum(rng: np.random.Generator, domain: Shape, box: Shape, lowest: float = 0.0) -> Arguments:
+    return {
+        "target": signed(rng, domain),
+        "other": signed(rng, domain),
+        "estimate": np.maximum(signed(rng, domain), 0),
+        "target_factor": 0.7,
+        "other_factor": -1.2,
+        "lowest": lowest,
+    }
+
+
+def inner_product(rng: np.random.Generator, domain: Shape, box: Shape) -> Arguments:
+    return {"rows": unwritten(domain[:2], "float64"), "work": signed(rng, domain), "other": signed(rng, domain)}
+
+
+def tv_dual(rng: np.random.Generator, domain: Shape, box: Shape) -> Arguments:
+    return {
+        "dual": vectors(rng, domain),
+        "lead": vectors(rng, domain),
+        "estimate": signed(rng, domain),
+        "step_z": 0.1,
+        "step_y": 0.5,
+        "step_x": 0.7,
+        "momentum": 0.6,
+    }
+
+
+def tv_primal(rng: np.random.Generator, domain: Shape, box: Shape, lowest: float = 0.0) -> Arguments:
+    return {
+        "estimate": unwritten(domain),
+        "source": signed(rng, domain),
+        "dual": vectors(rng, domain),
+        "weight_z": 0.3,
+        "weight_y": 1.1,
+        "weight_x": 1.5,
+        "lowest": lowest,
+    }
+
+
+def tv_gap(rng: np.random.Generator, domain: Shape, box: Shape) -> Arguments:
+    return {
+        "rows": unwritten(domain[:2], "float64"),
+        "estimate": signed(rng, domain),
+        "dual": vectors(rng, domain),
+        "scale_z": 0.3,
+        "scale_y": 1.1,
+        "scale_x": 1.5,
+    }
+
+
+def vectors(rng: np.random.Generator, domain: Shape) -> np.ndarray:
+    """One vector per voxel, mostly shorter than 1."""
+    return rng.uniform(-0.6, 0.6, (3, *domain)).astype(np.float32)
+
+
 EXAMPLES: dict[str, Callable[..., Arguments]] = {
     example.__name__: example
     for example in (
@@ -157,6 +224,13 @@ EXAMPLES: dict[str, Callable[..., Arguments]] = {
         poisson_divergence,
         store_cropped,
         radial_expand,
+        residual,
+        projected_step,
+        bounded_sum,
+        inner_product,
+        tv_dual,
+        tv_primal,
+        tv_gap,
     )
 }
 

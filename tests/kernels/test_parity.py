@@ -42,7 +42,8 @@ def test_arguments_are_the_twins_then_sizes(name):
 
 
 def test_constants_are_the_same_in_both_languages():
-    assert f"constexpr int ROW_THREADS = {ROW_THREADS};" in SOURCES["divergence.cu"]
+    for file in ("divergence.cu", "row_sums.cu"):
+        assert f"constexpr int ROW_THREADS = {ROW_THREADS};" in SOURCES[file]
     codes = ", ".join(f"PIXEL_{dtype.kind.upper()}{8 * dtype.itemsize}" for dtype in PIXEL_CODES)
     assert f"enum PixelType {{ {codes} }};" in kernel_source("load_store.cu")
     assert list(PIXEL_CODES.values()) == list(range(len(PIXEL_CODES)))

@@ -20,7 +20,7 @@ def test_sanitizers_find_nothing():
         "ASAN_OPTIONS": "detect_leaks=0",  # Python leaves memory behind at exit
         "GPUDECON_TEST_CXXFLAGS": "-fsanitize=address,undefined -fno-sanitize-recover -g",
     }
-    tests = Path(__file__).with_name("test_kernels.py")
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "not gpu", "-p", "no:cacheprovider", tests]
+    tests = [Path(__file__).with_name(name) for name in ("test_kernels.py", "test_least_squares_kernels.py")]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "not gpu", "-p", "no:cacheprovider", *tests]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
