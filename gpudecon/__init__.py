@@ -14,6 +14,9 @@ from gpudecon.io import write as write
 from gpudecon.io.psf_file import read_psf as read_psf
 from gpudecon.methods import METHODS as METHODS
 from gpudecon.methods.constrained_least_squares import ConstrainedLeastSquares as ConstrainedLeastSquares
+from gpudecon.methods.homomorphic import Homomorphic as Homomorphic
+from gpudecon.methods.inverse import InverseFilter as InverseFilter
+from gpudecon.methods.median import Median as Median
 from gpudecon.methods.richardson_lucy import RichardsonLucy as RichardsonLucy
 from gpudecon.methods.wiener import Wiener as Wiener
 from gpudecon.optics import Optics as Optics

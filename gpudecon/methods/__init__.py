@@ -8,6 +8,9 @@ from typing import Any
 
 from gpudecon.errors import InputError
 from gpudecon.methods.constrained_least_squares import ConstrainedLeastSquares
+from gpudecon.methods.homomorphic import Homomorphic
+from gpudecon.methods.inverse import InverseFilter
+from gpudecon.methods.median import Median
 from gpudecon.methods.problem import Method as Method
 from gpudecon.methods.problem import Problem as Problem
 from gpudecon.methods.richardson_lucy import RichardsonLucy
@@ -18,6 +21,9 @@ METHODS: MappingProxyType[str, type[Any]] = MappingProxyType(
         "rl": RichardsonLucy,
         "wiener": Wiener,
         "cls": ConstrainedLeastSquares,
+        "inverse": InverseFilter,
+        "median": Median,
+        "homomorphic": Homomorphic,
     }
 )
 

@@ -22,9 +22,12 @@ NOISE_REFERENCE = 0.05
 def image_spectrum(problem: Problem) -> Array:
     """The FFT of the image (continued into the margin) minus the background, in the model's own field."""
     model = problem.model
-    problem.backend.ops.load_extended(model.work, problem.image)
-    if problem.background:
-        model.work -= np.float32(problem.background)
+    if problem.background_image is None:
+        problem.backend.ops.load_extended(model.work, problem.image)
+        if problem.background:
+            model.work -= np.float32(problem.background)
+    else:
+        problem.backend.ops.load_extended(model.work, problem.light())
     model.fft.forward(model.work, model.spectrum)
     return model.spectrum
 
@@ -58,6 +61,7 @@ def measured_spectrum(problem: Problem) -> tuple[Array, float]:
     inside = model.crop(model.work)
     model.work[...] = 0
     inside[...] = problem.image
+    problem.take_background_from(inside)
     inside -= inside.mean(dtype=np.float64).astype(np.float32)
     inside *= windows[0][:, None, None]
     inside *= windows[1][:, None]
@@ -77,7 +81,7 @@ def noise_power(problem: Problem, spectrum: Array) -> tuple[float, bool]:
     sample = xp.abs(model.otf[:: steps[0], :: steps[1]]) * float(model.size)
     darkest = float(xp.quantile(sample, 0.02))
     dark = max(BEYOND_SUPPORT, darkest)
-    twice = _column_multiplicity(problem)
+    twice = column_multiplicity(problem)
     energy = count = 0.0
     for z in range(model.domain[0]):
         below = (xp.abs(model.otf[z]) * float(model.size) <= dark) * twice
@@ -110,7 +114,7 @@ def binned_power(problem: Problem, spectrum: Array, quantity: Callable[[Array, A
     """
     model, xp = problem.model, problem.backend.xp
     lz, ly, lx = laplacian_tables(problem)
-    twice = _column_multiplicity(problem)
+    twice = column_multiplicity(problem)
     bins = len(_LOG_VALUES)
     energy, count = xp.zeros(bins, np.float64), xp.zeros(bins, np.float64)
     for z in range(model.domain[0]):
@@ -133,7 +137,7 @@ _LOG_VALUES = np.arange(np.log(1e-24), np.log(1e24), _BIN)
 _VALUES = np.exp(_LOG_VALUES + _BIN / 2)
 
 
-def _column_multiplicity(problem: Problem) -> Array:
+def column_multiplicity(problem: Problem) -> Array:
     """How often each column of the half spectrum stands in the whole one: twice, but for frequency 0 and Nyquist."""
     nx = problem.model.domain[2]
     twice = np.full(nx // 2 + 1, 2.0)
