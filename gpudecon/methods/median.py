@@ -15,7 +15,8 @@ from gpudecon.methods.problem import Problem, check_options
 
 MAD_TO_SIGMA = 1.4826  # standard deviation over median absolute deviation of normal noise
 TAIL, TAIL_TO_SIGMA = 0.9, 1 / 1.6449  # 90 % of normal noise is within 1.645 standard deviations
-LEVELS = 32  # of brightness, for which noise is measured
+LEVELS = 32  # of brightness at most, for which noise is measured
+EACH = 300  # voxels of a level at least: the standard deviation from their tail is right to 10 %
 SAMPLE = 1_000_000  # voxels that suffice for that
 
 
@@ -96,9 +97,10 @@ def _noise_by_level(
     """(brightness, standard deviation there), from the 90 % smallest deviations of the voxels of like brightness."""
     every = -(-median.size // SAMPLE)
     level, apart = (problem.backend.download(a.ravel()[::every]) for a in (median, deviation))
-    edges = np.unique(np.quantile(level, np.linspace(0, 1, LEVELS + 1)))
+    levels = int(np.clip(level.size // EACH, 1, LEVELS))
+    edges = np.unique(np.quantile(level, np.linspace(0, 1, levels + 1)))
     index = np.searchsorted(edges[1:-1], level, side="right")
     filled = np.unique(index)
-    levels = [level[index == i].mean(dtype=np.float64) for i in filled]
+    middles = [level[index == i].mean(dtype=np.float64) for i in filled]
     noise = [np.quantile(apart[index == i], TAIL) * TAIL_TO_SIGMA for i in filled]
-    return np.array(levels, np.float32), np.array(noise, np.float32)
+    return np.array(middles, np.float32), np.array(noise, np.float32)

@@ -14,7 +14,6 @@ from gpudecon.errors import GpudeconWarning, InputError
 from gpudecon.methods.object_spectrum import SignalToNoise, frequency_lengths, signal_to_noise
 from gpudecon.methods.problem import Problem, check_options
 from gpudecon.methods.spectrum import (
-    BEYOND_SUPPORT,
     binned_power,
     image_spectrum,
     laplacian_tables,
@@ -83,22 +82,25 @@ class Wiener:
         yield filtered(problem, noise_to_signal=constant, gamma=0.0, nonnegative=self.nonnegative, keep_mean=keep_mean)
 
 
+SHOWN = 1e-3  # of |H|^2: what the PSF passes with less shows too little of the object to measure its power
 UNMEASURED = 0.01  # the most that "auto" and "spectrum" take where the image holds no measure of its noise
 
 
 def least_risk_ratio(problem: Problem) -> float:
-    """The constant K that minimises the expected square error over the frequencies that the PSF passes::
+    """The constant K that minimises the expected square error::
 
-        sum_k [ |H|^2 S_n + K^2 S_f ] / (|H|^2 + K)^2    with  S_f = max(|G|^2 - S_n, 0) / |H|^2
+        sum_k [ |H|^2 S_n + K^2 S_f ] / (|H|^2 + K)^2    with  S_f = (|G|^2 - S_n) / |H|^2
 
-    summed over frequencies of like |H|^2, where |G|^2 is an average over many.
+    summed over frequencies of like |H|^2.  S_f is not kept from being negative: only so do the errors of its many terms
+    cancel, which grow as 1 / |H|^2.  What the PSF hardly passes holds no known signal, but its noise counts.
     """
     spectrum, _ = measured_spectrum(problem)
     noise, is_reliable = noise_power(problem, spectrum)
     power = binned_power(problem, spectrum, lambda transfer, _: transfer)
-    passed = (power.value > BEYOND_SUPPORT**2) & (power.count > 0)
-    transfer, count = power.value[passed], power.count[passed]
-    signal = np.maximum(power.energy[passed] - count * noise, 0) / transfer
+    filled = power.count > 0
+    transfer, count = power.value[filled], power.count[filled]
+    shown = transfer > SHOWN
+    signal = np.where(shown, (power.energy[filled] - count * noise) / transfer, 0.0)
     ratios = np.geomspace(1e-8, 1e2, 401)
     risks = [float(np.sum((transfer * count * noise + k**2 * signal) / (transfer + k) ** 2)) for k in ratios]
     ratio = float(ratios[int(np.argmin(risks))])
