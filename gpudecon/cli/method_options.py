@@ -19,12 +19,13 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
         for field in dataclasses.fields(method):
             owners.setdefault(field.name, []).append(name)
     for option, names in owners.items():
-        method = METHODS[names[0]]
-        hint = typing.get_type_hints(method)[option]
-        default = next(f.default for f in dataclasses.fields(method) if f.name == option)
+        hint = typing.get_type_hints(METHODS[names[0]])[option]
         words, number = _parts(hint)
         flag = "--" + option.replace("_", "-")
-        text = f"{_described(method, option)} ({', '.join(names)}; default {'off' if default is False else default})"
+        uses: dict[str, list[str]] = {}  # methods may mean different things by the same word
+        for name in names:
+            uses.setdefault(_described(METHODS[name], option), []).append(name)
+        text = ". ".join(f"{use} ({', '.join(users)}; {_defaults(option, users)})" for use, users in uses.items())
         if hint is bool:
             group.add_argument(flag, action="store_true", default=None, help=text, dest=option)
         elif number is None:
@@ -32,6 +33,14 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
         else:
             metavar = "|".join([*words, "N" if number is int else "NUMBER"])
             group.add_argument(flag, type=_reader(words, number), metavar=metavar, help=text, dest=option)
+
+
+def _defaults(option: str, names: list[str]) -> str:
+    """The default value, and those of methods that have another."""
+    defaults = {name: next(f.default for f in dataclasses.fields(METHODS[name]) if f.name == option) for name in names}
+    first = defaults[names[0]]
+    others = [f"{default} for {name}" for name, default in defaults.items() if default != first]
+    return "; ".join([f"default {'off' if first is False else first}", *others])
 
 
 def _described(method: type[Any], option: str) -> str:

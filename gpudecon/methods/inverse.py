@@ -26,7 +26,7 @@ class InverseFilter:
     Parameters
     ----------
     threshold
-        For the inverse filter: eps relative to H(0), between 0 and 1; the largest amplification is 1 / threshold.
+        Eps relative to H(0), between 0 and 1; the largest amplification is 1 / threshold.
     below
         What becomes of frequencies with |H| < eps: "clamp" divides them by eps^2 instead of |H|^2, "zero" removes them,
         which rings at edges of objects.

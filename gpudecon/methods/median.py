@@ -36,7 +36,7 @@ class Median:
         Length of the neighbourhood along the finest axis in voxels, odd.  Along the others the odd number of voxels
         that comes nearest to the same length in um, at least 1: planes far apart are not mixed.
     threshold
-        For the median: how many standard deviations s a voxel may differ from its neighbourhood; 0 replaces all voxels.
+        How many standard deviations s a voxel may differ from its neighbourhood; 0 replaces all voxels.
     """
 
     name: ClassVar[str] = "median"
