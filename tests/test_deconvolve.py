@@ -95,6 +95,7 @@ def test_scale_equivariance(scene, method, edges):
     np.testing.assert_allclose(thousand, once * 1000, atol=2e-3 * float(np.abs(once).max()), rtol=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore:The stack has 3 planes")
 @pytest.mark.parametrize("method", list(gd.METHODS))
 @pytest.mark.parametrize(("shape", "psf_shape"), SHAPES)
 def test_contract_of_every_method(scene, method, shape, psf_shape):
@@ -346,6 +347,7 @@ def test_cuda_without_a_gpu_names_what_is_missing():
         bad(device="cuda")
 
 
+@pytest.mark.filterwarnings("ignore:The stack has 3 planes")
 @pytest.mark.gpu
 @pytest.mark.parametrize("edges", EDGES)
 @pytest.mark.parametrize(("shape", "psf_shape"), SHAPES)

@@ -17,11 +17,14 @@ from gpudecon.methods.problem import Problem
 BEYOND_SUPPORT = 1e-3
 # Where even the darkest frequencies are passed with more than this fraction, what they hold is not taken for noise.
 NOISE_REFERENCE = 0.05
+# A stack with fewer planes than those that hold this share of the PSF's light shows more of what lies outside it.
+THICKNESS = 0.9
 
 
 def image_spectrum(problem: Problem) -> Array:
     """The FFT of the image (continued into the margin) minus the background, in the model's own field."""
     model = problem.model
+    _warn_of_a_thin_stack(problem)
     if problem.background_image is None:
         problem.backend.ops.load_extended(model.work, problem.image)
         if problem.background:
@@ -30,6 +33,26 @@ def image_spectrum(problem: Problem) -> Array:
         problem.backend.ops.load_extended(model.work, problem.light())
     model.fft.forward(model.work, model.spectrum)
     return model.spectrum
+
+
+def _warn_of_a_thin_stack(problem: Problem) -> None:
+    """Direct filters take what is above and below a stack for its mirror image, which for a few planes is wrong."""
+    model = problem.model
+    planes = problem.image.shape[0]
+    if model.edges == "periodic":
+        return
+    light = np.fft.ifft(problem.backend.download(model.otf[:, 0, 0])).real  # of each plane of the PSF, focus at index 0
+    reach = np.abs(np.fft.fftfreq(len(light), 1 / len(light)))
+    within = np.array([light[reach <= r].sum() for r in range(len(light) // 2 + 1)])
+    needed = 2 * int(np.argmax(within >= THICKNESS * light.sum())) + 1
+    if planes < needed:
+        advice = "use 'rl'" + (", or the PSF's plane in focus as a PSF (y, x)" if planes == 1 else "")
+        warnings.warn(
+            f"The stack has {planes} plane{'s' * (planes > 1)}, but most of the PSF's light is spread over {needed}: a "
+            f"direct filter cannot tell light from outside the stack from its own and may amplify it; {advice}.",
+            GpudeconWarning,
+            stacklevel=6,
+        )
 
 
 def laplacian_tables(problem: Problem) -> tuple[Array, Array, Array]:

@@ -95,12 +95,12 @@ OPTIONS = {
     "PSF measured and computed": ("run", "run --na 1.2", ["--psf and --na", "one of the two"]),
     "wavelength of a measured PSF": ("--psf", "--emission-nm 520 --psf", ["--psf and --emission-nm", "one of the two"]),
     "PSF that is not needed": (
-        "run",
-        "run --method median",
+        "--iterations 5",
+        "--method median",
         ["--psf, --psf-voxel-um were given", "median needs no PSF"],
     ),
     "optics that are not needed": (
-        "--psf psf.tif --psf-voxel-um 0.2 0.1 0.1",
+        "--psf psf.tif --psf-voxel-um 0.2 0.1 0.1 --voxel-um 0.2 0.1 0.1 --device cpu --iterations 5",
         "--method homomorphic --na 1.2",
         ["--na was given", "homomorphic needs no PSF"],
     ),

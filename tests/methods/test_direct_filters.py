@@ -291,3 +291,19 @@ def test_gcv_is_near_the_best_gamma(noisy_scene, edges):
         return nrmse(restored[inside], truth[frame][inside])
 
     assert error("gcv") < 1.05 * min(error(10.0**-e) for e in np.arange(-1, 8, 0.5))
+
+
+@pytest.mark.parametrize("method", ["wiener", "cls", "inverse"])
+def test_a_stack_thinner_than_the_psf_is_warned_of(rng, method):
+    """The PSF's planes hold 1, 2, 5, 8, 5, 2, 1 parts of 24: 90 % of the light is in five of them."""
+    lateral = np.exp(-(np.linspace(-1.5, 1.5, 7)[:, None] ** 2 + np.linspace(-1.5, 1.5, 7) ** 2))
+    psf = (np.array([1, 2, 5, 8, 5, 2, 1])[:, None, None] / 24 * lateral / lateral.sum()).astype(np.float32)
+    image = rng.poisson(100, (5, 24, 25)).astype(np.float32)
+    options = {"wiener": {"noise_to_signal": 0.1}, "cls": {"gamma": 0.1}}.get(method, {})
+    gd.deconvolve(image, psf, method, device="cpu", **options)
+    gd.deconvolve(image[:1], psf, method, edges="periodic", device="cpu", **options)
+    gd.deconvolve(image[0], psf[3] / psf[3].sum(), method, device="cpu", **options)
+    with pytest.warns(gd.GpudeconWarning, match="4 planes, but most of the PSF's light is spread over 5.*use 'rl'"):
+        gd.deconvolve(image[:4], psf, method, device="cpu", **options)
+    with pytest.warns(gd.GpudeconWarning, match=r"1 plane, but .*plane in focus as a PSF \(y, x\)"):
+        gd.deconvolve(image[:1], psf, method, device="cpu", **options)
