@@ -74,7 +74,8 @@ class Median:
             levels, noise = map(problem.backend.upload, _noise_by_level(problem, median, deviation))
             filtered = image
             for z in range(len(image)):
-                sigma = xp.maximum(spread[z] * np.float32(MAD_TO_SIGMA), xp.interp(median[z], levels, noise))
+                usual = xp.interp(median[z].ravel(), levels, noise).reshape(median[z].shape)
+                sigma = xp.maximum(spread[z] * np.float32(MAD_TO_SIGMA), usual)
                 if problem.gain is not None:
                     sigma = xp.maximum(sigma, xp.sqrt(problem.gain * xp.maximum(median[z], problem.gain)))
                 filtered[z] = xp.where(deviation[z] > self.threshold * sigma, median[z], image[z])
@@ -83,12 +84,9 @@ class Median:
 
     def neighbourhood(self, problem: Problem) -> tuple[int, ...]:
         """Voxels along z, y and x."""
-        finest = min(problem.voxel_um)
-        lengths = [self.size * finest / v for v in problem.voxel_um]
-        return tuple(
-            1 if n == 1 else 2 * max(round((length - 1) / 2), 0) + 1
-            for n, length in zip(problem.image.shape, lengths, strict=True)
-        )
+        axes = list(zip(problem.image.shape, problem.voxel_um, strict=True))
+        finest = min((v for n, v in axes if n > 1), default=1.0)
+        return tuple(1 if n == 1 else 2 * max(round((self.size * finest / v - 1) / 2), 0) + 1 for n, v in axes)
 
 
 def _noise_by_level(

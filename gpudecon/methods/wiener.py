@@ -132,7 +132,8 @@ def _radially_filtered(problem: Problem, signal: SignalToNoise, *, nonnegative: 
     mean = spectrum[0, 0, 0] / np.float32(model.size)
     for z, length in enumerate(frequency_lengths(problem)):
         transfer = model.otf[z] * np.float32(model.size)
-        denominator = xp.abs(transfer) ** 2 + xp.exp(xp.interp(length / signal.step, middles, log_ratio))
+        log_here = xp.interp((length / signal.step).ravel(), middles, log_ratio).reshape(length.shape)
+        denominator = xp.abs(transfer) ** 2 + xp.exp(log_here)
         spectrum[z] *= xp.conj(transfer)
         spectrum[z] /= (denominator * model.size).astype(np.float32)
     spectrum[0, 0, 0] = mean
