@@ -28,6 +28,11 @@ def reference_rl(image, psf, iterations, background=0.0):
     return f
 
 
+def needed(psf, method):
+    """The PSF, or None for methods that need none."""
+    return psf if gd.METHODS[method].needs_psf else None
+
+
 @pytest.fixture
 def scene(asymmetric_psf, rng):
     """A function (shape, psf shape) -> (image with a blurred blob well inside, PSF)."""
@@ -80,16 +85,11 @@ def test_flux_is_kept_when_edges_are_far(scene, edges, acceleration):
     assert restored.min() >= 0
 
 
-def psf_for(method, psf):
-    """The PSF, or None for a method that needs none."""
-    return psf if gd.METHODS[method].needs_psf else None
-
-
 @pytest.mark.parametrize("method", list(gd.METHODS))
 @pytest.mark.parametrize("edges", EDGES)
 def test_scale_equivariance(scene, method, edges):
     image, psf = scene(*SHAPES[0])
-    psf = psf_for(method, psf)
+    psf = needed(psf, method)
     once = gd.deconvolve(image, psf, method, edges=edges, device="cpu")
     thousand = gd.deconvolve(image * 1000, psf, method, edges=edges, device="cpu")
     np.testing.assert_allclose(thousand, once * 1000, atol=2e-3 * float(np.abs(once).max()), rtol=1e-3)
@@ -100,7 +100,7 @@ def test_scale_equivariance(scene, method, edges):
 @pytest.mark.parametrize(("shape", "psf_shape"), SHAPES)
 def test_contract_of_every_method(scene, method, shape, psf_shape):
     image, psf = scene(shape, psf_shape)
-    psf = psf_for(method, psf)
+    psf = needed(psf, method)
     kept = image.copy()
     plain = gd.deconvolve(image, psf, method, device="cpu")
     assert plain.shape == shape
@@ -171,7 +171,7 @@ def test_a_background_near_the_mean_does_not_extinguish_a_sparse_specimen(asymme
 @pytest.mark.parametrize("scale", [1e-25, 1e-12, 1e18])
 def test_extreme_units(scene, method, scale):
     image, psf = scene(*SHAPES[0])
-    psf = psf_for(method, psf)
+    psf = needed(psf, method)
     expected = gd.deconvolve(image, psf, method, device="cpu")
     restored = gd.deconvolve(image * np.float32(scale), psf, method, device="cpu") / np.float32(scale)
     np.testing.assert_allclose(restored, expected, atol=2e-3 * float(np.abs(expected).max()))
@@ -255,7 +255,7 @@ def test_divergence_is_that_of_the_reported_estimate(asymmetric_psf, rng):
 @pytest.mark.parametrize("method", list(gd.METHODS))
 def test_being_watched_changes_nothing(scene, method):
     image, psf = scene(*SHAPES[0])
-    psf = psf_for(method, psf)
+    psf = needed(psf, method)
     seen = []
     watched = gd.deconvolve(
         image, psf, method, device="cpu", divergence_every=1, callback=lambda k, f, info: seen.append(info.divergence)
@@ -366,7 +366,7 @@ def test_cuda_and_cpu_agree(scene, edges, shape, psf_shape, method, options):
     if missing_for_cuda() is not None:
         pytest.skip(f"no GPU: {missing_for_cuda()}")
     image, psf = scene(shape, psf_shape)
-    psf = psf_for(method, psf)
+    psf = needed(psf, method)
     if "iterations" in set(gd.METHODS[method].__dataclass_fields__):
         options = {"iterations": 10, **options}
     cpu = gd.deconvolve(image, psf, method, edges=edges, device="cpu", **options)

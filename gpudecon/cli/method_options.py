@@ -25,9 +25,9 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
         uses: dict[str, list[str]] = {}  # methods may mean different things by the same word
         for name in names:
             uses.setdefault(_described(METHODS[name], option), []).append(name)
-        text = ". ".join(f"{use} ({', '.join(users)}; {_defaults(option, users)})" for use, users in uses.items())
+        text = ". ".join(f"{use} ({_defaults(option, users)})" for use, users in uses.items())
         if hint is bool:
-            group.add_argument(flag, action="store_true", default=None, help=text, dest=option)
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, help=text, dest=option)
         elif number is None:
             group.add_argument(flag, choices=words, help=text, dest=option)
         else:
@@ -36,11 +36,14 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _defaults(option: str, names: list[str]) -> str:
-    """The default value, and those of methods that have another."""
-    defaults = {name: next(f.default for f in dataclasses.fields(METHODS[name]) if f.name == option) for name in names}
-    first = defaults[names[0]]
-    others = [f"{default} for {name}" for name, default in defaults.items() if default != first]
-    return "; ".join([f"default {'off' if first is False else first}", *others])
+    """The methods that have the option, grouped by its default."""
+    groups: dict[Any, list[str]] = {}
+    for name in names:
+        default = next(f.default for f in dataclasses.fields(METHODS[name]) if f.name == option)
+        groups.setdefault({True: "on", False: "off"}[default] if isinstance(default, bool) else default, []).append(
+            name
+        )
+    return "; ".join(f"{', '.join(owners)}: default {default}" for default, owners in groups.items())
 
 
 def _described(method: type[Any], option: str) -> str:
