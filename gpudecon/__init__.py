@@ -16,8 +16,11 @@ from gpudecon.methods import METHODS as METHODS
 from gpudecon.methods.constrained_least_squares import ConstrainedLeastSquares as ConstrainedLeastSquares
 from gpudecon.methods.fista_tv import FistaTV as FistaTV
 from gpudecon.methods.gold import Gold as Gold
+from gpudecon.methods.homomorphic import Homomorphic as Homomorphic
 from gpudecon.methods.ictm import ICTM as ICTM
+from gpudecon.methods.inverse import InverseFilter as InverseFilter
 from gpudecon.methods.landweber import Landweber as Landweber
+from gpudecon.methods.median import Median as Median
 from gpudecon.methods.richardson_lucy import RichardsonLucy as RichardsonLucy
 from gpudecon.methods.total_variation import TotalVariation as TotalVariation
 from gpudecon.methods.wiener import Wiener as Wiener

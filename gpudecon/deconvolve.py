@@ -99,7 +99,7 @@ class Deconvolver:
         if isinstance(method, str) and self.stop != "fixed":
             options = {"iterations": MOST_ITERATIONS, **options}
         self.method = make_method(method, options)
-        _check_stop(self.stop, self.method)
+        check_stop(self.stop, self.method)
         self.conditions = Conditions(background, camera, saturation)
         if voxel_um is not None:
             voxel_um = checked_voxel_um(voxel_um, len(self.shape))
@@ -235,10 +235,11 @@ def _divergence(problem: Problem, estimate: Array) -> float:
     return float(rows.sum()) / int(image.size)
 
 
-def _check_stop(stop: object, method: Method) -> None:
+def check_stop(stop: object, method: Method) -> None:
+    """Refuse what is no stop rule ("fixed" for none), and a rule for a method that does not iterate."""
     if isinstance(stop, str) and stop == "fixed":
         return
-    if not isinstance(stop, RelativeChange | HoldOut):
+    if not isinstance(stop, RelativeChange | HoldOut) and not (isinstance(stop, str) and stop == "auto"):
         raise InputError(f"stop is {stop!r}; give 'fixed', 'auto', a gpudecon.RelativeChange or a gpudecon.HoldOut.")
     if not hasattr(method, "iterations"):
         raise InputError(f"{method.name} does not iterate; a stop rule is for iterative methods.")

@@ -61,6 +61,11 @@ class Backend(Protocol):
         ...
 
     @property
+    def ndimage(self) -> Any:
+        """The module of image filters for its arrays, that of SciPy or CuPy."""
+        ...
+
+    @property
     def ops(self) -> Ops: ...
 
     def active(self) -> AbstractContextManager[None]:

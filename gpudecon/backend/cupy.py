@@ -74,6 +74,12 @@ class CupyBackend:
 
         return cupyx.scipy.special
 
+    @property
+    def ndimage(self) -> Any:
+        import cupyx.scipy.ndimage
+
+        return cupyx.scipy.ndimage
+
     @contextmanager
     def active(self) -> Iterator[None]:
         """Work on this device and from this pool; too little memory is said in our words."""

@@ -43,6 +43,12 @@ class NumpyBackend:
 
         return scipy.special
 
+    @property
+    def ndimage(self) -> Any:
+        import scipy.ndimage
+
+        return scipy.ndimage
+
     def active(self) -> AbstractContextManager[None]:
         return nullcontext()
 

@@ -19,11 +19,13 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
         for field in dataclasses.fields(method):
             owners.setdefault(field.name, []).append(name)
     for option, names in owners.items():
-        method = METHODS[names[0]]
-        hint = typing.get_type_hints(method)[option]
+        hint = typing.get_type_hints(METHODS[names[0]])[option]
         words, number = _parts(hint)
         flag = "--" + option.replace("_", "-")
-        text = f"{_described(method, option)} ({_defaults(option, names)})"
+        uses: dict[str, list[str]] = {}  # methods may mean different things by the same word
+        for name in names:
+            uses.setdefault(_described(METHODS[name], option), []).append(name)
+        text = ". ".join(f"{use} ({_defaults(option, users)})" for use, users in uses.items())
         if hint is bool:
             group.add_argument(flag, action=argparse.BooleanOptionalAction, help=text, dest=option)
         elif number is None:

@@ -10,12 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from gpudecon.camera import Camera
 from gpudecon.cli.method_options import add_method_options, method_options
 from gpudecon.cli.optics_options import add_optics_options, optics_options
+from gpudecon.deconvolve import MOST_ITERATIONS
 from gpudecon.errors import GpudeconWarning, InputError
 from gpudecon.forward import EDGES
 from gpudecon.image import Image, checked_voxel_um
-from gpudecon.methods import METHODS
+from gpudecon.methods import METHODS, Method, make_method
 from gpudecon.optics import Optics
 from gpudecon.psf.psf import PSF
 
@@ -26,7 +28,8 @@ def add_parser(verbs: Any) -> None:
         "run",
         help="restore an image file",
         description="Restore every channel and time point of a TIFF, OME-TIFF, ImageJ TIFF or OME-Zarr image with a "
-        "measured PSF (--psf) or one computed from the optics (--na, --emission-nm, --immersion-index).",
+        "measured PSF (--psf) or one computed from the optics (--na, --emission-nm, --immersion-index), or by a method "
+        f"that needs none ({', '.join(name for name, method in METHODS.items() if not method.needs_psf)}).",
     )
     parser.set_defaults(act=act)
     parser.add_argument("input", metavar="INPUT", help="image file or OME-Zarr folder")
@@ -43,9 +46,28 @@ def add_parser(verbs: Any) -> None:
 
     what = parser.add_argument_group("restoration")
     what.add_argument("--method", default="rl", choices=list(METHODS), help="default rl")
-    what.add_argument("--background", default="auto", metavar="auto|NUMBER", help="the camera's level without light")
+    what.add_argument(
+        "--background",
+        metavar="auto|NUMBER",
+        help="the camera's level without light, which is taken off (default auto; 0 for methods without a PSF)",
+    )
     what.add_argument("--edges", default="extend", choices=EDGES, help="default extend")
+    what.add_argument(
+        "--stop",
+        default="fixed",
+        choices=("fixed", "auto"),
+        help="auto: choose the number of iterations for each volume from its noise, at most --iterations "
+        f"(then {MOST_ITERATIONS} by default)",
+    )
+    what.add_argument("--saturation", type=float, metavar="NUMBER", help="grey value from which voxels are left out")
     add_method_options(parser)
+
+    camera = parser.add_argument_group("camera", "(where it is known)")
+    camera.add_argument("--camera-gain", type=float, metavar="NUMBER", help="grey values per photo-electron")
+    camera.add_argument("--camera-offset", type=float, metavar="NUMBER", help="grey value without light (default 0)")
+    camera.add_argument(
+        "--read-noise", type=float, metavar="NUMBER", help="standard deviation in electrons (default 0)"
+    )
 
     how = parser.add_argument_group("device and output")
     how.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
@@ -60,18 +82,18 @@ def act(args: argparse.Namespace) -> int:
     from gpudecon.cli.progress import Progress
     from gpudecon.engine.restore import Job, noted_warnings, restore
     from gpudecon.io import check_output, read
-    from gpudecon.methods import make_method
 
     start = time.perf_counter()
-    method = make_method(args.method, method_options(args))
-    background = _background(args.background)
+    method = _method(args)
+    background = _background(args.background, method)
+    camera = _camera(args)
     output_format = check_output(args.output, overwrite=args.overwrite)
     if args.ngff is not None and output_format != "OME-Zarr":
         raise InputError(f"--ngff is a version of OME-Zarr, but {args.output} becomes {output_format}; leave it out.")
     with noted_warnings() as said:
-        image = _with_voxel_size(read(args.input, axes=args.axes), args)
+        image = _with_voxel_size(read(args.input, axes=args.axes), args, is_needed=method.needs_psf)
         channels = _channels(args.channels, image)
-        psfs = _psfs(args, image, channels)
+        psfs = _psfs(args, image, channels) if method.needs_psf else _no_psfs(args)
     timepoints = _timepoints(args.timepoints, image)
     job = Job(
         image=image,
@@ -79,6 +101,9 @@ def act(args: argparse.Namespace) -> int:
         psfs=psfs,
         method=method,
         background=background,
+        camera=camera,
+        saturation=args.saturation,
+        stop=args.stop,
         edges=args.edges,
         device=args.device,
         threads=args.threads,
@@ -97,7 +122,26 @@ def act(args: argparse.Namespace) -> int:
     return 0
 
 
-def _background(text: str) -> Any:
+def _method(args: argparse.Namespace) -> Method:
+    options = method_options(args)
+    if args.stop != "fixed" and "iterations" in METHODS[args.method].__dataclass_fields__:
+        options = {"iterations": MOST_ITERATIONS} | options
+    return make_method(args.method, options)
+
+
+def _camera(args: argparse.Namespace) -> Camera | None:
+    given = {"offset": args.camera_offset, "gain": args.camera_gain, "read_noise": args.read_noise}
+    given = {name: value for name, value in given.items() if value is not None}
+    if not given:
+        return None
+    if "gain" not in given:
+        raise InputError("A camera needs its gain: give --camera-gain, in grey values per photo-electron.")
+    return Camera(**given)
+
+
+def _background(text: str | None, method: Method) -> Any:
+    if text is None:
+        return "auto" if method.needs_psf else 0.0
     if text == "auto":
         return text
     try:
@@ -106,11 +150,11 @@ def _background(text: str) -> Any:
         raise InputError(f"--background is {text!r}; give a number in the image's units, or auto.") from None
 
 
-def _with_voxel_size(image: Image, args: argparse.Namespace) -> Image:
+def _with_voxel_size(image: Image, args: argparse.Namespace, *, is_needed: bool) -> Image:
     if args.voxel_um is not None:
         sizes = checked_voxel_um(args.voxel_um, len(image.spatial_axes), "--voxel-um")
         return replace(image, voxel_um=sizes)
-    if image.voxel_um is None:
+    if image.voxel_um is None and is_needed:
         wanted = "Z Y X" if len(image.spatial_axes) == 3 else "Y X"
         raise InputError(f"{args.input} does not say its voxel size; give --voxel-um {wanted} in micrometres.")
     return image
@@ -142,6 +186,18 @@ def _timepoints(text: str | None, image: Image) -> tuple[int, ...]:
     if not chosen:
         raise InputError(f"--timepoints is {text!r}; give a slice A:B:S or a number within the {count} there are.")
     return chosen
+
+
+def _no_psfs(args: argparse.Namespace) -> tuple[PSF, ...]:
+    """Nothing, for a method that needs no PSF; one that is given would be a misunderstanding."""
+    given = [name for name in ("psf", "psf_voxel_um") if getattr(args, name) is not None]
+    flags = ["--" + name.replace("_", "-") for name in [*given, *optics_options(args)]]
+    if flags:
+        raise InputError(
+            f"{', '.join(flags)} {'was' if len(flags) == 1 else 'were'} given, but {args.method} needs no PSF; "
+            "leave them out."
+        )
+    return ()
 
 
 def _psfs(args: argparse.Namespace, image: Image, channels: tuple[int, ...]) -> tuple[PSF, ...]:

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from gpudecon._version import __version__
 from gpudecon.backend import Array
-from gpudecon.deconvolve import Deconvolver, Info
+from gpudecon.camera import Camera
+from gpudecon.deconvolve import Deconvolver, Info, check_stop
 from gpudecon.errors import InputError, RunError
 from gpudecon.forward import Edges
 from gpudecon.image import Image, Region
@@ -32,8 +33,9 @@ from gpudecon.psf.psf import PSF
 class Job:
     """What is to be done; complete and checked when made.
 
-    ``psfs`` holds one PSF for all channels or one for each chosen channel.  ``dtype`` "uint16" maps the range of the
-    whole output to 0..65535 with one scale, which the provenance block records.
+    ``psfs`` holds one PSF for all channels or one for each chosen channel, and none for a method that needs none.
+    ``stop`` "auto" chooses the number of iterations for each volume; the method's is then the upper limit.  ``dtype``
+    "uint16" maps the range of the whole output to 0..65535 with one scale, which the provenance block records.
     ``remarks`` are the warnings that came up in making the job, for that block, too.
     """
 
@@ -42,6 +44,9 @@ class Job:
     psfs: tuple[PSF, ...]
     method: Method
     background: float | Literal["auto"] = 0.0
+    camera: Camera | None = None
+    saturation: float | None = None
+    stop: Literal["fixed", "auto"] = "fixed"
     edges: Edges = "extend"
     device: str = "auto"
     threads: int | None = None
@@ -51,16 +56,23 @@ class Job:
     remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if len(self.psfs) not in (1, len(self.channels)):
+        check_stop(self.stop, self.method)
+        if self.psfs and not self.method.needs_psf:
+            raise InputError(f"{self.method.name} needs no PSF; leave it out.")
+        if self.method.needs_psf and len(self.psfs) not in (1, len(self.channels)):
             raise InputError(
                 f"{len(self.psfs)} PSFs were given for {len(self.channels)} channels; give one for all or one for each."
             )
 
     @property
-    def iterations(self) -> int:
-        """Iterations of the whole job, for a progress bar."""
+    def iterations(self) -> int | None:
+        """Iterations of the whole job, for a progress bar; None where they are chosen on the way."""
+        if self.stop == "auto":
+            return None
         return len(self.channels) * len(self.timepoints) * int(getattr(self.method, "iterations", 1))
 
+
+DIVERGENCE_EVERY = 10  # iterations; each costs a blur
 
 Progress = Callable[[str, int, Array, Info], None]
 """Called after every iteration with the volume's name, the iteration, the estimate and its `Info`."""
@@ -94,7 +106,7 @@ def _restored(
     """Each restored stack with its place in the output; one `Deconvolver` at a time is alive."""
     decon: Deconvolver | None = None
     for position, channel in enumerate(job.channels):
-        psf = job.psfs[position % len(job.psfs)]
+        psf = job.psfs[position % len(job.psfs)] if job.psfs else None
         if decon is None or len(job.psfs) > 1:
             decon = None  # its memory is needed for the next one
             decon = Deconvolver(
@@ -102,26 +114,37 @@ def _restored(
                 psf,
                 job.method,
                 background=job.background,
+                camera=job.camera,
+                saturation=job.saturation,
+                stop=job.stop,
                 edges=job.edges,
                 device=job.device,
                 threads=job.threads,
                 voxel_um=job.image.voxel_um,
             )
             record["device"] = decon.backend.describe()
-            record.setdefault("psf", []).append(
-                {"sha256": psf.sha256, "shape": list(psf.shape), "voxel_um": list(psf.voxel_um or ())}
-            )
+            if psf is not None:
+                record.setdefault("psf", []).append(
+                    {"sha256": psf.sha256, "shape": list(psf.shape), "voxel_um": list(psf.voxel_um or ())}
+                )
         for when, timepoint in enumerate(job.timepoints):
             name = _name(job, timepoint, channel)
+            done = 0
 
             def report(iteration: int, estimate: Array, info: Info, name: str = name) -> None:
+                nonlocal done
+                done = iteration
                 if progress is not None:
                     progress(name, iteration, estimate, info)
 
             try:
-                block = decon(job.image.volume(timepoint, channel), report if progress is not None else None)
+                image = job.image.volume(timepoint, channel)
+                block = decon(image, report, divergence_every=0 if progress is None else DIVERGENCE_EVERY)
             except InputError as error:
                 raise InputError(f"{name}: {error}") from error
+            if job.stop == "auto":
+                chosen = {"channel": channel, "timepoint": timepoint, "iterations": done}
+                record.setdefault("stopped", []).append(chosen)
             index = {"t": slice(when, when + 1), "c": slice(position, position + 1)}
             region = tuple(index.get(a, slice(0, n)) for a, n in zip(job.image.axes, job.image.shape, strict=True))
             yield (
@@ -162,7 +185,10 @@ def _provenance(job: Job, record: dict[str, Any], said: list[str], seconds: floa
         "options": asdict(job.method),
         "settings": {
             "background": job.background,
-            "edges": job.edges,
+            "camera": None if job.camera is None else asdict(job.camera),
+            "saturation": job.saturation,
+            "stop": job.stop,
+            "edges": job.edges if job.method.needs_psf else None,
             "channels": list(job.channels),
             "timepoints": list(job.timepoints),
             "dtype": job.dtype,

@@ -10,8 +10,11 @@ from gpudecon.errors import InputError
 from gpudecon.methods.constrained_least_squares import ConstrainedLeastSquares
 from gpudecon.methods.fista_tv import FistaTV
 from gpudecon.methods.gold import Gold
+from gpudecon.methods.homomorphic import Homomorphic
 from gpudecon.methods.ictm import ICTM
+from gpudecon.methods.inverse import InverseFilter
 from gpudecon.methods.landweber import Landweber
+from gpudecon.methods.median import Median
 from gpudecon.methods.problem import Method as Method
 from gpudecon.methods.problem import Problem as Problem
 from gpudecon.methods.richardson_lucy import RichardsonLucy
@@ -28,6 +31,9 @@ METHODS: MappingProxyType[str, type[Any]] = MappingProxyType(
         "ictm": ICTM,
         "fista_tv": FistaTV,
         "tv": TotalVariation,
+        "inverse": InverseFilter,
+        "median": Median,
+        "homomorphic": Homomorphic,
     }
 )
 

@@ -26,8 +26,9 @@ class ConstrainedLeastSquares:
     Parameters
     ----------
     gamma
-        The weight of smoothness, a positive number, or "auto": by the discrepancy rule, that for which the residual
-        g - H f has the energy of the noise.
+        The weight of smoothness, a positive number; "auto", by Hunt's discrepancy rule that for which the residual
+        g - H f has the energy of the noise; or "gcv", that of least generalised cross-validation, which needs no
+        measure of the noise, only that it is white.
     noise_variance
         Variance of the noise per voxel, for gamma "auto"; "auto": from the frequencies beyond the OTF's support.
     nonnegative
@@ -40,7 +41,7 @@ class ConstrainedLeastSquares:
     takes_mask: ClassVar[bool] = False
     promises: ClassVar[frozenset[str]] = frozenset()
 
-    gamma: float | Literal["auto"] = "auto"
+    gamma: float | Literal["auto", "gcv"] = "auto"
     noise_variance: float | Literal["auto"] = "auto"
     nonnegative: bool = False
 
@@ -48,10 +49,11 @@ class ConstrainedLeastSquares:
         check_options(self)
         for option in ("gamma", "noise_variance"):
             given = getattr(self, option)
-            if given != "auto" and not 0 < given < float("inf"):
-                raise InputError(f"cls: {option} is {given}; it must be positive, or 'auto'.")
+            if not isinstance(given, str) and not 0 < given < float("inf"):
+                words = "'auto', or 'gcv'" if option == "gamma" else "'auto'"
+                raise InputError(f"cls: {option} is {given}; it must be positive, or {words}.")
         if self.gamma != "auto" and self.noise_variance != "auto":
-            raise InputError("cls: noise_variance only serves to find gamma; give one of the two.")
+            raise InputError("cls: noise_variance only serves to find gamma 'auto'; give one of the two.")
 
     @property
     def arrays(self) -> float:
@@ -60,7 +62,10 @@ class ConstrainedLeastSquares:
 
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the restored image once."""
-        gamma = self._discrepancy_gamma(problem) if self.gamma == "auto" else self.gamma
+        if self.gamma == "auto":
+            gamma = self._discrepancy_gamma(problem)
+        else:
+            gamma = cross_validated_gamma(problem) if isinstance(self.gamma, str) else self.gamma
         yield filtered(problem, noise_to_signal=0.0, gamma=gamma, nonnegative=self.nonnegative)
 
     def _discrepancy_gamma(self, problem: Problem) -> float:
@@ -73,7 +78,7 @@ class ConstrainedLeastSquares:
             noise, _ = noise_power(problem, spectrum)
         else:
             noise = self.noise_variance * power_per_variance
-        power = binned_power(problem, spectrum, lambda transfer, laplacian: laplacian.astype("f8") ** 2 / transfer)
+        power = binned_power(problem, spectrum, _roughness)
         low, high = np.log(1e-12), np.log(1e12)
         while high - low > 1e-4:
             middle = (low + high) / 2
@@ -83,3 +88,33 @@ class ConstrainedLeastSquares:
             else:
                 high = middle
         return float(np.exp(low))
+
+
+def cross_validated_gamma(problem: Problem) -> float:
+    """The gamma of least generalised cross-validation (Golub, Heath & Wahba, Technometrics 21, 1979)::
+
+        V = sum |G|^2 r^2 / (sum r)^2,    r = gamma L^2 / (|H|^2 + gamma L^2) = gamma t / (1 + gamma t)
+
+    over all frequencies.  A window (see `measured_spectrum`) multiplies the numerator by the same factor for every
+    gamma, so it does not move the minimum.  V may have several: a scan over all orders of magnitude comes first.
+    """
+    spectrum, _ = measured_spectrum(problem)
+    power = binned_power(problem, spectrum, _roughness)
+    filled = power.count > 0
+    value, energy, count = power.value[filled], power.energy[filled], power.count[filled]
+    scale = energy.sum()
+
+    def score(log_gamma: float) -> float:
+        damped = np.exp(log_gamma) * value
+        damped /= 1 + damped
+        return float((energy / scale) @ damped**2 / (count @ damped) ** 2)
+
+    coarse = np.linspace(np.log(1e-12), np.log(1e12), 241)
+    best = coarse[int(np.argmin([score(g) for g in coarse]))]
+    fine = best + (coarse[1] - coarse[0]) * np.linspace(-1, 1, 201)
+    return float(np.exp(fine[int(np.argmin([score(g) for g in fine]))]))
+
+
+def _roughness(transfer: Array, laplacian: Array) -> Array:
+    """L^2 / |H|^2."""
+    return laplacian.astype(np.float64) ** 2 / transfer

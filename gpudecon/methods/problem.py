@@ -69,6 +69,19 @@ class Problem:
         varying = None if self.background_image is None else model.load(self.background_image)
         return Data(model.load(self.image), self.background, varying, mask, FLOOR * self.highest)
 
+    def light(self) -> Array:
+        """The image less its background, float32 on the image's box, in an array of its own."""
+        light = self.image.astype(np.float32)
+        self.take_background_from(light)
+        return light
+
+    def take_background_from(self, image: Array) -> None:
+        """Subtract the background from a float32 array on the image's box."""
+        if self.background:
+            image -= np.float32(self.background)
+        if self.background_image is not None:
+            image -= self.background_image
+
     def weights(self, data: Data) -> Array | None:
         """1 / H^T mask on the domain, None where that is 1."""
         return self.model.weights if data.mask is None else self.model.inverse_sensitivity(data.mask)

@@ -17,16 +17,42 @@ from gpudecon.methods.problem import Problem
 BEYOND_SUPPORT = 1e-3
 # Where even the darkest frequencies are passed with more than this fraction, what they hold is not taken for noise.
 NOISE_REFERENCE = 0.05
+# A stack with fewer planes than those that hold this share of the PSF's light shows more of what lies outside it.
+THICKNESS = 0.9
 
 
 def image_spectrum(problem: Problem) -> Array:
     """The FFT of the image (continued into the margin) minus the background, in the model's own field."""
     model = problem.model
-    problem.backend.ops.load_extended(model.work, problem.image)
-    if problem.background:
-        model.work -= np.float32(problem.background)
+    _warn_of_a_thin_stack(problem)
+    if problem.background_image is None:
+        problem.backend.ops.load_extended(model.work, problem.image)
+        if problem.background:
+            model.work -= np.float32(problem.background)
+    else:
+        problem.backend.ops.load_extended(model.work, problem.light())
     model.fft.forward(model.work, model.spectrum)
     return model.spectrum
+
+
+def _warn_of_a_thin_stack(problem: Problem) -> None:
+    """Direct filters take what is above and below a stack for its mirror image, which for a few planes is wrong."""
+    model = problem.model
+    planes = problem.image.shape[0]
+    if model.edges == "periodic":
+        return
+    light = np.fft.ifft(problem.backend.download(model.otf[:, 0, 0])).real  # of each plane of the PSF, focus at index 0
+    reach = np.abs(np.fft.fftfreq(len(light), 1 / len(light)))
+    within = np.array([light[reach <= r].sum() for r in range(len(light) // 2 + 1)])
+    needed = 2 * int(np.argmax(within >= THICKNESS * light.sum())) + 1
+    if planes < needed:
+        advice = "use 'rl'" + (", or the PSF's plane in focus as a PSF (y, x)" if planes == 1 else "")
+        warnings.warn(
+            f"The stack has {planes} plane{'s' * (planes > 1)}, but most of the PSF's light is spread over {needed}: a "
+            f"direct filter cannot tell light from outside the stack from its own and may amplify it; {advice}.",
+            GpudeconWarning,
+            stacklevel=6,
+        )
 
 
 def laplacian_tables(problem: Problem) -> tuple[Array, Array, Array]:
@@ -58,6 +84,7 @@ def measured_spectrum(problem: Problem) -> tuple[Array, float]:
     inside = model.crop(model.work)
     model.work[...] = 0
     inside[...] = problem.image
+    problem.take_background_from(inside)
     inside -= inside.mean(dtype=np.float64).astype(np.float32)
     inside *= windows[0][:, None, None]
     inside *= windows[1][:, None]
@@ -77,7 +104,7 @@ def noise_power(problem: Problem, spectrum: Array) -> tuple[float, bool]:
     sample = xp.abs(model.otf[:: steps[0], :: steps[1]]) * float(model.size)
     darkest = float(xp.quantile(sample, 0.02))
     dark = max(BEYOND_SUPPORT, darkest)
-    twice = _column_multiplicity(problem)
+    twice = column_multiplicity(problem)
     energy = count = 0.0
     for z in range(model.domain[0]):
         below = (xp.abs(model.otf[z]) * float(model.size) <= dark) * twice
@@ -110,7 +137,7 @@ def binned_power(problem: Problem, spectrum: Array, quantity: Callable[[Array, A
     """
     model, xp = problem.model, problem.backend.xp
     lz, ly, lx = laplacian_tables(problem)
-    twice = _column_multiplicity(problem)
+    twice = column_multiplicity(problem)
     bins = len(_LOG_VALUES)
     energy, count = xp.zeros(bins, np.float64), xp.zeros(bins, np.float64)
     for z in range(model.domain[0]):
@@ -133,7 +160,7 @@ _LOG_VALUES = np.arange(np.log(1e-24), np.log(1e24), _BIN)
 _VALUES = np.exp(_LOG_VALUES + _BIN / 2)
 
 
-def _column_multiplicity(problem: Problem) -> Array:
+def column_multiplicity(problem: Problem) -> Array:
     """How often each column of the half spectrum stands in the whole one: twice, but for frequency 0 and Nyquist."""
     nx = problem.model.domain[2]
     twice = np.full(nx // 2 + 1, 2.0)

@@ -1,7 +1,8 @@
-"""Wiener filter: the linear estimate of least mean square error for white noise on a white object."""
+"""Wiener filter: the linear estimate of least mean square error, for a given ratio of noise to signal."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -9,10 +10,10 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from gpudecon.backend import Array
-from gpudecon.errors import InputError
+from gpudecon.errors import GpudeconWarning, InputError
+from gpudecon.methods.object_spectrum import SignalToNoise, frequency_lengths, signal_to_noise
 from gpudecon.methods.problem import Problem, check_options
 from gpudecon.methods.spectrum import (
-    BEYOND_SUPPORT,
     binned_power,
     image_spectrum,
     laplacian_tables,
@@ -23,7 +24,7 @@ from gpudecon.methods.spectrum import (
 
 @dataclass(frozen=True)
 class Wiener:
-    """Wiener filter (Wiener 1949) with a constant noise-to-signal ratio::
+    """Wiener filter (Wiener 1949)::
 
         F = conj(H) G / (|H|^2 + S_n / S_f)
 
@@ -32,9 +33,11 @@ class Wiener:
     Parameters
     ----------
     noise_to_signal
-        S_n / S_f, a positive number, or "auto": that of the least expected mean square error, with S_n from the
-        frequencies beyond the OTF's support and the object's power from what the others hold above it.  "auto" keeps
-        the image's mean, which is known better than any other frequency.
+        S_n / S_f: a positive number for all frequencies; "auto", the number of least expected mean square error, with
+        S_n from the frequencies beyond the OTF's support and the object's power from what the others hold above it;
+        "spectrum", a function of the frequency's length, with S_n as before and S_f measured where the PSF passes the
+        object well and continued by a power law.  The last two keep the image's mean, which is known better than any
+        other frequency.
     nonnegative
         Set negative values of the result to zero.  The filter itself knows no positivity.
     """
@@ -45,13 +48,14 @@ class Wiener:
     takes_mask: ClassVar[bool] = False
     promises: ClassVar[frozenset[str]] = frozenset()
 
-    noise_to_signal: float | Literal["auto"] = "auto"
+    noise_to_signal: float | Literal["auto", "spectrum"] = "auto"
     nonnegative: bool = False
 
     def __post_init__(self) -> None:
         check_options(self)
-        if self.noise_to_signal != "auto" and not 0 < self.noise_to_signal < float("inf"):
-            raise InputError(f"wiener: noise_to_signal is {self.noise_to_signal}; it must be positive, or 'auto'.")
+        given = self.noise_to_signal
+        if not isinstance(given, str) and not 0 < given < float("inf"):
+            raise InputError(f"wiener: noise_to_signal is {given}; it must be positive, or 'auto', or 'spectrum'.")
 
     @property
     def arrays(self) -> float:
@@ -60,33 +64,43 @@ class Wiener:
 
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the restored image once."""
-        if self.noise_to_signal == "auto":
-            ratio, keep_mean = least_risk_ratio(problem), True
+        if self.noise_to_signal == "spectrum":
+            ratio = signal_to_noise(problem)
+            if ratio is not None:
+                yield _radially_filtered(problem, ratio, nonnegative=self.nonnegative)
+                return
+            warnings.warn(
+                "Too little of the image stands out from its noise to measure the object's spectrum; wiener takes "
+                "noise_to_signal 'auto', one number for all frequencies.",
+                GpudeconWarning,
+                stacklevel=4,
+            )
+        if isinstance(self.noise_to_signal, str):
+            constant, keep_mean = least_risk_ratio(problem), True
         else:
-            ratio, keep_mean = self.noise_to_signal, False
-        yield filtered(problem, noise_to_signal=ratio, gamma=0.0, nonnegative=self.nonnegative, keep_mean=keep_mean)
+            constant, keep_mean = self.noise_to_signal, False
+        yield filtered(problem, noise_to_signal=constant, gamma=0.0, nonnegative=self.nonnegative, keep_mean=keep_mean)
 
 
-SIGNIFICANT = 4.0  # standard deviations of the noise's mean power above which a power is a signal
-UNMEASURED = 0.01  # the most that "auto" takes where the image holds no measure of its noise
+SHOWN = 1e-3  # of |H|^2: what the PSF passes with less shows too little of the object to measure its power
+UNMEASURED = 0.01  # the most that "auto" and "spectrum" take where the image holds no measure of its noise
 
 
 def least_risk_ratio(problem: Problem) -> float:
-    """The constant K that minimises the expected square error over the frequencies that the PSF passes::
+    """The constant K that minimises the expected square error::
 
-        sum_k [ |H|^2 S_n + K^2 S_f ] / (|H|^2 + K)^2    with  S_f = max(|G|^2 - S_n, 0) / |H|^2
+        sum_k [ |H|^2 S_n + K^2 S_f ] / (|H|^2 + K)^2    with  S_f = (|G|^2 - S_n) / |H|^2
 
-    summed over frequencies of like |H|^2, where |G|^2 is an average over many.  The power of white noise at one
-    frequency scatters by its mean, so an average over n of them by that / sqrt(n); what does not exceed it clearly is
-    no signal, because division by a small |H|^2 would make much of it.
+    summed over frequencies of like |H|^2.  S_f is not kept from being negative: only so do the errors of its many terms
+    cancel, which grow as 1 / |H|^2.  What the PSF hardly passes holds no known signal, but its noise counts.
     """
     spectrum, _ = measured_spectrum(problem)
     noise, is_reliable = noise_power(problem, spectrum)
     power = binned_power(problem, spectrum, lambda transfer, _: transfer)
-    passed = (power.value > BEYOND_SUPPORT**2) & (power.count > 0)
-    transfer, count = power.value[passed], power.count[passed]
-    excess = power.energy[passed] - count * noise
-    signal = np.where(excess > SIGNIFICANT * noise * np.sqrt(count), excess, 0) / transfer
+    filled = power.count > 0
+    transfer, count = power.value[filled], power.count[filled]
+    shown = transfer > SHOWN
+    signal = np.where(shown, (power.energy[filled] - count * noise) / transfer, 0.0)
     ratios = np.geomspace(1e-8, 1e2, 401)
     risks = [float(np.sum((transfer * count * noise + k**2 * signal) / (transfer + k) ** 2)) for k in ratios]
     ratio = float(ratios[int(np.argmin(risks))])
@@ -103,7 +117,33 @@ def filtered(
     ops.regularized_filter(spectrum, model.otf, *tables, noise_to_signal, gamma, float(model.size))
     if keep_mean:  # the filter divides it by 1 + noise_to_signal
         spectrum[0, 0, 0] *= 1 + noise_to_signal
-    model.fft.inverse(spectrum, model.work)
+    return _restored(problem, nonnegative)
+
+
+def _radially_filtered(problem: Problem, signal: SignalToNoise, *, nonnegative: bool) -> Array:
+    """The image after ``conj(H) G / (|H|^2 + S_n / S_f(|k|))``, in an array of its own; the mean is kept."""
+    model, xp = problem.model, problem.backend.xp
+    ratio = 1 / np.maximum(signal.ratio, 1e-12)
+    if not signal.is_reliable:
+        ratio = np.minimum(ratio, UNMEASURED)
+    log_ratio = problem.backend.upload(np.log(ratio))
+    middles = problem.backend.upload(np.arange(len(ratio)) + 0.5)
+    spectrum = image_spectrum(problem)
+    mean = spectrum[0, 0, 0] / np.float32(model.size)
+    for z, length in enumerate(frequency_lengths(problem)):
+        transfer = model.otf[z] * np.float32(model.size)
+        log_here = xp.interp((length / signal.step).ravel(), middles, log_ratio).reshape(length.shape)
+        denominator = xp.abs(transfer) ** 2 + xp.exp(log_here)
+        spectrum[z] *= xp.conj(transfer)
+        spectrum[z] /= (denominator * model.size).astype(np.float32)
+    spectrum[0, 0, 0] = mean
+    return _restored(problem, nonnegative)
+
+
+def _restored(problem: Problem, nonnegative: bool) -> Array:
+    """The inverse transform of the model's spectrum, in an array of its own."""
+    model = problem.model
+    model.fft.inverse(model.spectrum, model.work)
     restored = model.work.copy()  # the model's field stays free for whoever looks at the result
     if nonnegative:
         problem.backend.xp.maximum(restored, 0, out=restored)

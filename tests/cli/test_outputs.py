@@ -64,6 +64,9 @@ def test_provenance(cli, run_line, psf, output):
     assert record["options"] == {"iterations": 5, "acceleration": "none"}
     assert record["settings"] == {
         "background": 90.0,
+        "camera": None,
+        "saturation": None,
+        "stop": "fixed",
         "edges": "reflect",
         "channels": [0],
         "timepoints": [0],

@@ -15,7 +15,8 @@ def python(cli, files):
     """The same restoration in this process."""
 
     def restore(image, psf=None, method="rl", **options):
-        psf = gd.read_psf(cli.folder / "psf.tif", voxel_um=VOXEL_UM) if psf is None else psf
+        if psf is None and gd.METHODS[method].needs_psf:
+            psf = gd.read_psf(cli.folder / "psf.tif", voxel_um=VOXEL_UM)
         options = {"iterations": 5} | options if method == "rl" else options
         settings = {"background": "auto", "voxel_um": VOXEL_UM[-image.ndim :], "device": "cpu"} | options
         return gd.deconvolve(image, psf, method, **settings)
@@ -42,7 +43,22 @@ SETTINGS = {
     "periodic": ("--edges periodic", {"edges": "periodic"}),
     "wiener": ("--method wiener", {"method": "wiener"}),
     "wiener ratio": ("--method wiener --noise-to-signal 0.01", {"method": "wiener", "noise_to_signal": 0.01}),
+    "wiener spectrum": (
+        "--method wiener --noise-to-signal spectrum",
+        {"method": "wiener", "noise_to_signal": "spectrum"},
+    ),
     "cls": ("--method cls", {"method": "cls"}),
+    "cls gcv": ("--method cls --gamma gcv", {"method": "cls", "gamma": "gcv"}),
+    "inverse": (
+        "--method inverse --threshold 0.2 --below zero",
+        {"method": "inverse", "threshold": 0.2, "below": "zero"},
+    ),
+    "camera": (
+        "--camera-offset 90 --camera-gain 2.5 --read-noise 1.5",
+        {"camera": gd.Camera(90, 2.5, 1.5), "iterations": 5},
+    ),
+    "saturation": ("--saturation 300", {"saturation": 300.0, "iterations": 5}),
+    "stop": ("--stop auto --iterations 40 --camera-gain 1", {"stop": "auto", "iterations": 40, "camera": gd.Camera()}),
     "cls gamma": ("--method cls --gamma 1e-3 --nonnegative", {"method": "cls", "gamma": 1e-3, "nonnegative": True}),
 }
 
@@ -63,6 +79,54 @@ def test_same_bits_again_and_for_any_number_of_threads(cli, run_line):
     for name, threads in outputs.items():
         cli(run_line.replace("out.ome.zarr", name) + threads)
         np.testing.assert_array_equal(cli.read(name).volume(), cli.read().volume())
+
+
+FILTERS = {
+    "median": ("--size 5 --threshold 3", {"size": 5, "threshold": 3.0}),
+    "homomorphic": ("--length-um 1.5 --background auto", {"length_um": 1.5, "background": "auto"}),
+}
+
+
+@pytest.mark.parametrize("method", FILTERS)
+@pytest.mark.parametrize("voxel_um", [VOXEL_UM, None])
+def test_methods_without_a_psf(cli, files, python, stack, method, voxel_um):
+    """They ask for no PSF, and for no voxel size either; the camera's level stays in unless it is given."""
+    words, settings = FILTERS[method]
+    sizes = "" if voxel_um is None else "--voxel-um 0.2 0.1 0.1"
+    done = cli(f"run stack.tif -o out.ome.zarr --device cpu --method {method} {words} {sizes}")
+    assert "warning" not in done.stderr
+    image = cli.read()
+    assert image.voxel_um == voxel_um
+    expected = python(stack, method=method, **({"background": 0.0, "voxel_um": voxel_um} | settings))
+    np.testing.assert_array_equal(image.volume(), expected)
+    assert "psf" not in image.provenance
+    assert image.provenance["settings"]["edges"] is None
+    assert image.provenance["settings"]["background"] == settings.get("background", 0.0)
+
+
+def test_iterations_chosen_for_each_volume(cli, psf, stack, rng):
+    """The brighter of two time points bears more iterations; the record says how many each had."""
+    frames = np.stack([rng.poisson(stack / 20), rng.poisson(stack * 10.0)]).astype(np.uint16)
+    save_imagej(cli.folder / "in.tif", frames, "TZYX")
+    tifffile.imwrite(cli.folder / "psf.tif", psf, photometric="minisblack")
+    done = cli(
+        "run in.tif -o out.ome.zarr --psf psf.tif --psf-voxel-um 0.2 0.1 0.1 --device cpu --stop auto --camera-gain 1"
+    )
+    image = cli.read()
+    record = image.provenance
+    assert record["settings"]["stop"] == "auto"
+    assert record["options"]["iterations"] == 300
+    chosen = [(entry["channel"], entry["timepoint"]) for entry in record["stopped"]]
+    assert chosen == [(0, 0), (0, 1)]
+    few, many = (entry["iterations"] for entry in record["stopped"])
+    assert 1 <= few < many <= 300
+    for when, count in enumerate((few, many)):
+        assert f"gpudecon: in.tif, time point {when}: {count} iterations chosen\n" in done.stderr
+        plain = gd.deconvolve(
+            frames[when], gd.read_psf(cli.folder / "psf.tif", voxel_um=VOXEL_UM), iterations=count,
+            background="auto", camera=gd.Camera(), voxel_um=VOXEL_UM, device="cpu",
+        )  # fmt: skip
+        np.testing.assert_array_equal(image.volume(when), plain)
 
 
 @pytest.mark.gpu

@@ -1,0 +1,127 @@
+"""Homomorphic filter: evens out illumination, which multiplies the image, by filtering the logarithm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from gpudecon.backend import Array
+from gpudecon.errors import InputError
+from gpudecon.methods.problem import Problem, check_options
+
+SHARE_OF_SIDE = 0.5  # of the image's shorter lateral side: length "auto"
+# Counts are smoothed over this fraction of the length before the logarithm is taken: the logarithm of a count near zero
+# tells of its noise, not of the light.
+SMOOTHING = 0.2
+DARKEST = 0.01  # of the mean: light below it is not told from none
+MARGIN = 8.0  # standard deviations of the low-pass that the image is continued by
+
+
+@dataclass(frozen=True)
+class Homomorphic:
+    """Homomorphic filter (Oppenheim, Schafer & Stockham, Proc. IEEE 56, 1968)::
+
+        f = exp(Phi log g),   Phi(k) = 1 - (1 - low_gain) exp(-(|k| length_um)^2 / 2),   k in the plane (y, x)
+
+    for images that are specimen times illumination.  Illumination is taken to vary laterally and to be the same in all
+    planes: it is estimated once, from the mean over z, and brightness along z is left alone.  The logarithm's quadratic
+    trend in y and x counts as illumination whole; Phi acts on the rest, so that edges, continued by the mirror image,
+    have no kink.  The image less its background is divided by exp of what is taken away, which is the same as above
+    but keeps the sign of zero and negative values.  The sum is kept.  Give the background: only light above it is
+    proportional to the illumination.
+
+    Parameters
+    ----------
+    length_um
+        What is longer counts as illumination; in um, in voxels where the voxel size is not known.  "auto": half of
+        the image's shorter lateral side.
+    low_gain
+        What is left of the illumination's logarithm, from 0 (nothing) to 1 (all).
+    """
+
+    name: ClassVar[str] = "homomorphic"
+    counts_only: ClassVar[bool] = False
+    needs_psf: ClassVar[bool] = False
+    takes_mask: ClassVar[bool] = False
+    promises: ClassVar[frozenset[str]] = frozenset({"flux"})
+
+    length_um: float | Literal["auto"] = "auto"
+    low_gain: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        if self.length_um != "auto" and not 0 < self.length_um < float("inf"):
+            raise InputError(f"homomorphic: length_um is {self.length_um}; it must be positive, or 'auto'.")
+        if not 0 <= self.low_gain <= 1:
+            raise InputError(f"homomorphic: low_gain is {self.low_gain}; it must be from 0 to 1.")
+
+    @property
+    def arrays(self) -> float:
+        """See `Method`."""
+        return 1.0
+
+    def iterate(self, problem: Problem) -> Iterator[Array]:
+        """Yield the filtered image once."""
+        light = problem.light()
+        before = float(light.sum(dtype=np.float64))
+        if before <= 0:
+            raise InputError(
+                f"The image's mean is not above the background {problem.background:g}: no illumination can be seen; "
+                "give a background below the image."
+            )
+        logarithm = self._illumination(problem, light, before / light.size)
+        light *= problem.backend.xp.exp((self.low_gain - 1) * logarithm)
+        after = float(light.sum(dtype=np.float64))
+        if after > 0:
+            light *= np.float32(before / after)
+        yield light
+
+    def _illumination(self, problem: Problem, light: Array, mean: float) -> Array:
+        """The logarithm of the illumination (y, x) relative to its geometric mean."""
+        xp = problem.backend.xp
+        _, ny, nx = problem.image.shape
+        _, dy, dx = problem.voxel_um
+        length = SHARE_OF_SIDE * min(ny * dy, nx * dx) if self.length_um == "auto" else self.length_um
+        profile = (light.mean(axis=0, dtype=np.float64) / mean).astype(np.float32)[None]
+        smooth = _low_passed(problem, profile, SMOOTHING * length)
+        logarithm = xp.log(xp.maximum(smooth, np.float32(DARKEST)))
+        trend = _quadratic(problem, logarithm[0])
+        rest = _low_passed(problem, logarithm - trend, math.sqrt(1 - SMOOTHING**2) * length)[0]
+        return trend + rest
+
+
+def _quadratic(problem: Problem, plane: Array) -> Array:
+    """The polynomial of second degree in y and x that fits ``plane`` (y, x) best."""
+    ny, nx = plane.shape
+    y, x = (np.linspace(-1, 1, n) if n > 1 else np.zeros(1) for n in (ny, nx))
+    terms = [np.outer(y**i, x**j).ravel() for i in range(3) for j in range(3 - i)]
+    basis = np.stack(terms)
+    values = problem.backend.download(plane).astype(np.float64).ravel()
+    # least norm: along an axis of one or two samples the terms are not independent
+    coefficients = np.linalg.lstsq(basis @ basis.T, basis @ values, rcond=1e-10)[0]
+    return problem.backend.upload((coefficients @ basis).reshape(ny, nx).astype(np.float32))
+
+
+def _low_passed(problem: Problem, plane: Array, length: float) -> Array:
+    """``plane`` (1, y, x) times exp(-(|k| length)^2 / 2) in frequency, its edges continued by the mirror image."""
+    backend = problem.backend
+    sizes = problem.voxel_um[1:]
+    margins = (math.ceil(MARGIN * length / (2 * math.pi * v)) for v in sizes)
+    # more than the image and its mirror image brings nothing new
+    least = (1, *(n + min(margin, n) for n, margin in zip(plane.shape[1:], margins, strict=True)))
+    domain = backend.padded_shape(least)
+    shape = (1, domain[1], domain[2])
+    fft = backend.plan(shape)
+    spectrum, work = fft.empty()
+    backend.ops.load_extended(work, plane)
+    fft.forward(work, spectrum)
+    ky, kx = np.fft.fftfreq(shape[1], sizes[0]), np.fft.rfftfreq(shape[2], sizes[1])
+    along_y, along_x = (np.exp(-((k * length) ** 2) / 2).astype(np.float32) for k in (ky, kx))
+    spectrum *= backend.upload(along_y)[:, None] / np.float32(shape[1] * shape[2])
+    spectrum *= backend.upload(along_x)
+    fft.inverse(spectrum, work)
+    return work[:, : plane.shape[1], : plane.shape[2]].copy()
