@@ -77,7 +77,7 @@ def noise_power(problem: Problem, spectrum: Array) -> tuple[float, bool]:
     sample = xp.abs(model.otf[:: steps[0], :: steps[1]]) * float(model.size)
     darkest = float(xp.quantile(sample, 0.02))
     dark = max(BEYOND_SUPPORT, darkest)
-    twice = _column_multiplicity(problem)
+    twice = column_multiplicity(problem)
     energy = count = 0.0
     for z in range(model.domain[0]):
         below = (xp.abs(model.otf[z]) * float(model.size) <= dark) * twice
@@ -110,7 +110,7 @@ def binned_power(problem: Problem, spectrum: Array, quantity: Callable[[Array, A
     """
     model, xp = problem.model, problem.backend.xp
     lz, ly, lx = laplacian_tables(problem)
-    twice = _column_multiplicity(problem)
+    twice = column_multiplicity(problem)
     bins = len(_LOG_VALUES)
     energy, count = xp.zeros(bins, np.float64), xp.zeros(bins, np.float64)
     for z in range(model.domain[0]):
@@ -133,7 +133,7 @@ _LOG_VALUES = np.arange(np.log(1e-24), np.log(1e24), _BIN)
 _VALUES = np.exp(_LOG_VALUES + _BIN / 2)
 
 
-def _column_multiplicity(problem: Problem) -> Array:
+def column_multiplicity(problem: Problem) -> Array:
     """How often each column of the half spectrum stands in the whole one: twice, but for frequency 0 and Nyquist."""
     nx = problem.model.domain[2]
     twice = np.full(nx // 2 + 1, 2.0)
