@@ -9,7 +9,7 @@ from gpudecon.backend import Array
 from gpudecon.forward import Unblurred
 from gpudecon.methods.photon_transfer import NoiseLine, differences, fitted_line, in_boxes
 from gpudecon.methods.problem import Problem
-from gpudecon.methods.spectrum import column_multiplicity
+from gpudecon.methods.spectrum import column_multiplicity, fading
 
 LEAK = 0.02  # the most that a point of the image's peak SNR may add to the variance where it stands
 LEAST_DARK = 0.02  # the fewest frequencies, as a fraction of all, that noise is measured on
@@ -134,7 +134,7 @@ def _beyond_support(problem: Problem, transfer: float) -> tuple[NDArray[np.float
     model, xp, image = problem.model, problem.backend.xp, problem.image
     unit = np.float32(1 / model.size)
     band = (xp.abs(model.otf) * np.float32(model.size) <= np.float32(transfer)) * unit
-    windows = [xp.asarray(_fading(n)) for n in model.image_shape]
+    windows = [xp.asarray(fading(n)) for n in model.image_shape]
     window = windows[0][:, None, None] * windows[1][:, None] * windows[2]
     inside = tuple(slice(n // 8, n - n // 8) for n in model.image_shape)
     squared_kernel = model.empty()
@@ -161,10 +161,3 @@ def _beyond_support(problem: Problem, transfer: float) -> tuple[NDArray[np.float
     axes = [0, 1, 2]
     download = problem.backend.download
     return download(in_boxes(levels, axes)).ravel() + mean, download(in_boxes(squares, axes)).ravel()
-
-
-def _fading(n: int) -> NDArray[np.float32]:
-    """1 in the middle half, sin^2 over a quarter at either end; all 1 for fewer than 8 samples."""
-    k = n // 4 if n >= 8 else 0
-    rise = np.sin(np.pi / 2 * (np.arange(k) + 0.5) / max(k, 1)) ** 2
-    return np.concatenate([rise, np.ones(n - 2 * k), rise[::-1]]).astype(np.float32)
