@@ -74,7 +74,7 @@ def test_equal_images_are_resolved_to_the_sampling_and_noise_is_not(rng):
 
 
 def test_correlation_of_signal_and_noise_is_its_closed_form(rng):
-    """White signal of power 1 and noise of power 1 each: correlation r = 1/2, half-bit near 0.1716.
+    """White signal of power 1 and noise of power 1 each: correlation r = 1/2.
 
     Over n complex coefficients its deviation is (1 - r^2) / sqrt(2 n).  Neighbours in other shells do not correlate
     within one, so that a shell may hold up to twice as many as counted (the Hann factor, 0.51, of one axis).
@@ -87,7 +87,9 @@ def test_correlation_of_signal_and_noise_is_its_closed_form(rng):
     assert np.abs(error.mean()) < 3 / np.sqrt(len(error))
     expected = 0.75 / np.sqrt(2)
     assert expected * np.sqrt(0.5) < error.std() < expected * (1 + 3 / np.sqrt(2 * len(error)))
-    assert curve.half_bit()[-1] == pytest.approx(0.2071 / 1.2071, abs=0.1)
+    n = 2 * np.pi * 150 * 0.514**2 / 2  # frequencies in the last ring, with the Hann factor of two axes, in pairs
+    expected = (0.2071 + 1.9102 / np.sqrt(n)) / (1.2071 + 0.9102 / np.sqrt(n))
+    assert curve.half_bit()[-1] == pytest.approx(expected, rel=0.02)
 
 
 def test_halves_of_a_split_are_independent_and_add_up(rng):
