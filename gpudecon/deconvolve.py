@@ -19,6 +19,7 @@ from gpudecon.image import checked_voxel_um
 from gpudecon.methods import Method, Problem, make_method
 from gpudecon.methods.problem import FLOOR
 from gpudecon.psf.psf import PSF, as_psf
+from gpudecon.quality.residual import unexplained
 from gpudecon.quality.stopping import Choice, HoldOut, RelativeChange
 from gpudecon.recording import Background, Conditions, checked_image, problem_of
 
@@ -160,6 +161,9 @@ class Deconvolver:
                     callback(iteration, self._model.crop(estimate).reshape(self.shape), info)
                 if is_last:
                     break
+            finding = unexplained(problem, estimate) if hasattr(self.method, "iterations") else None
+        if finding is not None:
+            warnings.warn(str(finding), GpudeconWarning, stacklevel=3)
         return estimate
 
 

@@ -96,7 +96,8 @@ def act(args: argparse.Namespace) -> int:
 
 def _table(stacks: dict[str, Any]) -> str:
     """Error and resolution of raw and restored image against the truth."""
-    from gpudecon.quality.metrics import nrmse, resolution_um
+    from gpudecon.quality.fourier_correlation import resolution_um
+    from gpudecon.quality.metrics import nrmse
 
     lines = [f"{'':<10} {'NRMSE':>8} {'resolution xy':>15} {'resolution z':>14}"]
     for name in ("raw", "restored"):

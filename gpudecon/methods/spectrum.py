@@ -168,3 +168,10 @@ def column_multiplicity(problem: Problem) -> Array:
     if nx % 2 == 0:
         twice[-1] = 1.0
     return problem.backend.upload(twice)
+
+
+def fading(n: int) -> NDArray[np.float32]:
+    """1 in the middle half, sin^2 over a quarter at either end; all 1 for fewer than 8 samples."""
+    k = n // 4 if n >= 8 else 0
+    rise = np.sin(np.pi / 2 * (np.arange(k) + 0.5) / max(k, 1)) ** 2
+    return np.concatenate([rise, np.ones(n - 2 * k), rise[::-1]]).astype(np.float32)

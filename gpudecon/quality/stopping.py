@@ -9,8 +9,8 @@ import numpy as np
 
 from gpudecon.backend import Array
 from gpudecon.errors import InputError
+from gpudecon.methods.noise import gain_of
 from gpudecon.methods.problem import Method, Problem
-from gpudecon.quality.noise import gain_of
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from scipy import ndimage
 
 from gpudecon.errors import InputError
 from gpudecon.quality.background import estimate_background
-from gpudecon.quality.metrics import fourier_correlation, nrmse, resolution_um
+from gpudecon.quality.fourier_correlation import fourier_correlation, resolution_um
+from gpudecon.quality.metrics import nrmse, psnr, ssim
 
 
 def test_nrmse_ignores_scale_and_offset_and_is_pearsons(rng):
@@ -68,3 +69,31 @@ def test_background_is_the_dark_level_and_never_the_specimen(rng, shape, level):
     image = rng.poisson(specimen + level)
     found = estimate_background(image)
     assert level - 3 * np.sqrt(level) <= found <= level + 1
+
+
+@pytest.mark.parametrize("shape", [(31, 40), (17, 23, 26)])
+def test_psnr_and_ssim_are_those_of_scikit_image(rng, shape):
+    metrics = pytest.importorskip("skimage.metrics", reason="scikit-image is not installed")
+    truth = ndimage.gaussian_filter(rng.random(shape), 1.5) * 100
+    image = truth + rng.normal(size=shape)
+    extent = truth.max() - truth.min()
+    expected = metrics.peak_signal_noise_ratio(truth, image, data_range=extent)
+    assert psnr(image, truth, match=False) == pytest.approx(expected, rel=1e-9)
+    expected = metrics.structural_similarity(
+        truth, image, data_range=extent, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+    )
+    assert ssim(image, truth, match=False) == pytest.approx(expected, rel=1e-9)
+
+
+def test_psnr_and_ssim_match_intensities_first(rng):
+    truth = ndimage.gaussian_filter(rng.random((20, 25)), 1)
+    assert psnr(truth, truth, match=False) == np.inf
+    assert ssim(3 * truth - 7, truth) == pytest.approx(1, abs=1e-9)
+    image = truth + 0.1 * rng.normal(size=truth.shape)
+    by_nrmse = -20 * np.log10(nrmse(image, truth) * truth.std() / np.ptp(truth))
+    assert psnr(5 * image + 3, truth) == pytest.approx(by_nrmse, rel=1e-9)
+    assert psnr(np.ones_like(truth), truth) == pytest.approx(20 * np.log10(np.ptp(truth) / truth.std()), rel=1e-9)
+    with pytest.raises(InputError, match="constant"):
+        psnr(truth, np.ones_like(truth))
+    with pytest.raises(InputError, match="at least 11"):
+        ssim(truth[:9], truth[:9])

@@ -1,0 +1,216 @@
+"""The residual of a restoration: what it tells of the PSF, its whiteness, and the chi-square map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpudecon.backend import Array
+from gpudecon.camera import Camera
+from gpudecon.errors import InputError
+from gpudecon.forward import Unblurred
+from gpudecon.methods.problem import Problem
+from gpudecon.methods.spectrum import column_multiplicity, fading
+from gpudecon.quality.metrics import same_shape
+
+HIDDEN = 0.01  # transfer below which a PSF is taken to hide structure
+SEEN = (0.02, 0.06)  # transfers at which the power of structure is read
+TOLERATED = 1.1  # a PSF that is this much too wide has no finding
+FARTHEST = 1.6  # frequencies that even a PSF so much narrower hides are the reference for the noise
+BAND_ENDS = (1.3, 1.45, 1.6)  # widths up to which the band is tried
+LEAST_RATIO = 0.35  # of the band's excess to the most that the PSF, tolerance included, explains
+DEVIATIONS = 6.0  # standard deviations of the noise that the band's excess must have
+LEAST_EXCESS = 0.05  # of the noise's power, that it must have too
+LEAST_FREQUENCIES = 50.0  # independent ones in each of the three sets
+CELLS = (24, 48)  # most cells along kz, and along the lateral frequency up to half a cycle per voxel
+SAMPLED = (64, 256)  # most planes and rows of the spectrum that are looked at, about
+
+
+@dataclass(frozen=True)
+class Unexplained:
+    """Structure in an image at frequencies that the PSF does not pass; see `unexplained`.
+
+    ``excess`` is its power over that of the noise, ``deviations`` this in standard deviations, and ``ratio`` its power
+    over the most that the given PSF would leave there.
+    """
+
+    excess: float
+    deviations: float
+    ratio: float
+
+    def __str__(self) -> str:
+        return (
+            f"The image holds structure finer than the PSF lets through: beyond the PSF's band the residual has "
+            f"{1 + self.excess:.3g} times the power of its noise ({self.deviations:.0f} standard deviations more). "
+            "The PSF is probably too wide (check its NA, wavelength, voxel size and the size of the bead), or the "
+            "noise is not white (an image that was interpolated or smoothed). Compare with a theoretical PSF, and "
+            "mistrust fine detail in this result."
+        )
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The residual's spectrum in cells of frequency (axial, lateral), from 0 upward.
+
+    Mean power, the PSF's transfer |H| (root of its mean square), and the number of independent frequencies.
+    """
+
+    power: NDArray[np.float64]
+    transfer: NDArray[np.float64]
+    number: NDArray[np.float64]
+
+    def narrower(self, factor: float) -> NDArray[np.float64]:
+        """The largest transfer, here or at higher lateral frequencies, of a PSF narrower by ``factor``: H(k / factor).
+
+        Higher ones count so that the missing cone of a widefield PSF, where specimens have much power, is not beyond.
+        """
+        places = [np.rint(np.arange(n) / factor).astype(int) for n in self.transfer.shape]
+        narrow: NDArray[np.float64] = self.transfer[np.ix_(*places)]
+        return np.asarray(np.maximum.accumulate(narrow[:, ::-1], axis=1)[:, ::-1])
+
+    def mean(self, quantity: NDArray[np.float64], cells: NDArray[np.bool_]) -> float:
+        return float((quantity * self.number)[cells].sum() / self.number[cells].sum())
+
+
+def normalised_residual(image: NDArray[Any], predicted: NDArray[Any], camera: Camera) -> NDArray[np.float64]:
+    """(g - m) / sqrt(variance of m): mean 0, variance 1 and white, where the prediction m is right.
+
+    ``predicted`` is the image without noise that a restoration stands for, H f + b, in the grey values of ``image``;
+    the variance is  gain (m - offset) + gain^2 read_noise^2.  Where no electron and no read noise is expected it would
+    be 0; there at least a tenth of an electron is assumed.
+    """
+    same_shape(image, predicted)
+    expected = np.asarray(predicted, np.float64)
+    electrons = (expected - camera.offset) / camera.gain + camera.read_noise**2
+    return (np.asarray(image, np.float64) - expected) / (camera.gain * np.sqrt(np.maximum(electrons, 0.1)))
+
+
+def autocorrelation(residual: NDArray[Any]) -> tuple[float, ...]:
+    """Correlation of neighbours along each axis: 0 within about 1 / sqrt(voxels) where the residual is white.
+
+    Positive: structure is left (too few iterations, too strong a regularization, a wrong PSF or background).
+    Negative: noise has been fitted.  NaN along axes of one voxel.
+    """
+    r = np.asarray(residual, np.float64)
+    r = r - r.mean()
+    energy = float((r * r).mean())
+    lags = []
+    for axis, n in enumerate(r.shape):
+        here, there = (r[(slice(None),) * axis + (cut,)] for cut in (slice(0, n - 1), slice(1, n)))
+        lags.append(float((here * there).mean()) / energy if n > 1 and energy > 0 else float("nan"))
+    return tuple(lags)
+
+
+def chi_square_map(residual: NDArray[Any], window: int = 5) -> NDArray[np.float64]:
+    """Local mean of the squared normalised residual over ``window`` voxels along each axis: 1 where all is explained.
+
+    Its standard deviation there is about sqrt(2 / window^dimensions).  Axes shorter than the window are averaged whole.
+    """
+    from scipy import ndimage
+
+    if window < 1:
+        raise InputError(f"chi_square_map: window is {window}; give a number of voxels of at least 1.")
+    squares = np.asarray(residual, np.float64) ** 2
+    local: NDArray[np.float64] = ndimage.uniform_filter(squares, [min(window, n) for n in squares.shape])
+    return local
+
+
+def unexplained(problem: Problem, estimate: Array) -> Unexplained | None:
+    """Whether the residual g - H f - b holds structure that no estimate could explain with this PSF; None: no.
+
+    Few iterations leave structure in the residual too, but ever less towards frequencies that the PSF does not pass:
+    there the image holds at most  |H|^2 S  with S the object's power.  A PSF that is too wide leaves structure where
+    its own transfer is nearly 0.  So the residual's power over the noise, in the band just beyond the PSF's, is held
+    against the extrapolation  |H_t|^2 <P> / <|H|^2>  from the power <P> over the noise where |H| is 0.02 to 0.06, with
+    H_t of a PSF 1.1 times narrower than given.  0.35 of that is asked, since the power of specimens falls with k; with
+    the true PSF simulations stay below 0.2.  The noise is read far beyond the band, where a PSF 1.6 times narrower
+    passes nothing, and taken for white.  A PSF that is too narrow cannot be seen in this way.
+
+    Costs one blur, one FFT and two passes over part of the spectrum.  ``model.work`` is overwritten.
+    """
+    if isinstance(problem.model, Unblurred):
+        return None
+    return judged(_cells(problem, estimate))
+
+
+def judged(cells: Cells) -> Unexplained | None:
+    """The finding, from the cells alone."""
+    number, transfer = cells.number, cells.transfer
+    there = number > 0
+    beyond, outermost = cells.narrower(TOLERATED), cells.narrower(FARTHEST)
+    reference = there & (outermost < HIDDEN)
+    edge = cells.narrower(1.0)
+    passed = there & (edge > SEEN[0]) & (edge < SEEN[1])
+    if min(number[reference].sum(), number[passed].sum()) < LEAST_FREQUENCIES:
+        return None
+    noise = cells.mean(cells.power, reference)
+    if noise <= 0:
+        return None
+    structure = max(cells.mean(cells.power, passed) - noise, 0.0) / cells.mean(transfer**2, passed)
+    found = None
+    for end in BAND_ENDS:
+        band = there & (beyond < HIDDEN) & (cells.narrower(end) >= HIDDEN) & (outermost >= HIDDEN)
+        if number[band].sum() < LEAST_FREQUENCIES:
+            continue
+        excess = cells.mean(cells.power, band) / noise - 1
+        deviations = excess / float(np.sqrt(1 / number[band].sum() + 1 / number[reference].sum()))
+        explained = structure * cells.mean(beyond**2, band) / noise
+        ratio = excess / max(explained, 1e-12)
+        is_seen = excess > LEAST_EXCESS and deviations > DEVIATIONS and ratio > LEAST_RATIO
+        if is_seen and (found is None or deviations > found.deviations):
+            found = Unexplained(excess, deviations, ratio)
+    return found
+
+
+def _cells(problem: Problem, estimate: Array) -> Cells:
+    """The residual's spectrum, faded towards the image's faces, gathered in cells."""
+    model, xp = problem.model, problem.backend.xp
+    residual = _residual(problem, estimate)
+    residual -= residual.mean(dtype=np.float64).astype(np.float32)
+    windows = [fading(n) for n in model.image_shape]
+    for axis, window in enumerate(windows):
+        residual *= xp.asarray(window).reshape([-1 if a == axis else 1 for a in range(3)])
+    model.work[...] = 0
+    model.crop(model.work)[...] = residual
+    model.fft.forward(model.work, model.spectrum)
+
+    nz, ny, nx = model.domain
+    axial, lateral = min(CELLS[0], nz // 2 + 1), min(CELLS[1], min(ny, nx) // 2 + 1)
+    steps = [max(1, n // most) for n, most in zip((nz, ny), SAMPLED, strict=True)]
+    finest = min(problem.voxel_um[1:])
+    ky = np.fft.fftfreq(ny)[:: steps[1]] * finest / problem.voxel_um[1]
+    kx = np.arange(nx // 2 + 1) / nx * finest / problem.voxel_um[2]
+    place = np.rint(np.hypot(ky[:, None], kx) * 2 * (lateral - 1)).astype(np.int64)
+    width = int(place.max()) + 1
+    kz = np.rint(np.abs(np.fft.fftfreq(nz)) * 2 * (axial - 1)).astype(int)
+    places = problem.backend.upload(place.ravel())
+    twice = xp.broadcast_to(column_multiplicity(problem), place.shape)
+    each = xp.bincount(places, weights=twice.ravel(), minlength=width)
+    power, transfer, count = (xp.zeros((axial, width), np.float64) for _ in range(3))
+    for z in range(0, nz, steps[0]):
+        for total, field in ((power, model.spectrum), (transfer, model.otf)):
+            plane = field[z, :: steps[1]]
+            energy = (plane.real**2 + plane.imag**2) * twice
+            total[kz[z]] += xp.bincount(places, weights=energy.ravel(), minlength=width)
+        count[kz[z]] += each
+    power, transfer, count = (problem.backend.download(a) for a in (power, transfer, count))
+    frequencies = np.maximum(count, 1)
+    # neighbouring frequencies are not independent: the window and the margin leave so many of them, in pairs k and -k
+    independent = float(np.prod([(w**2).sum() ** 2 / (w**4).sum() for w in windows])) / model.size / 2
+    return Cells(power / frequencies, np.sqrt(transfer / frequencies) * model.size, count * independent)
+
+
+def _residual(problem: Problem, estimate: Array) -> Array:
+    """The image less H f and b, 0 where it is no measurement; in units of the image's largest value."""
+    model = problem.model
+    residual = problem.image - model.crop(model.blur(estimate))
+    residual -= np.float32(problem.background)
+    if problem.background_image is not None:
+        residual -= problem.background_image
+    if problem.mask is not None:
+        residual *= problem.mask != 0
+    residual *= np.float32(1 / problem.highest)
+    return residual

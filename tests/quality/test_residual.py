@@ -1,0 +1,98 @@
+"""Residuals: statistics of a right model, and the finding of a PSF that is too wide."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+import gpudecon as gd
+from gpudecon.camera import Camera
+from gpudecon.errors import GpudeconWarning, InputError
+from gpudecon.quality.residual import autocorrelation, chi_square_map, normalised_residual
+from gpudecon.simulate import expose, phantom
+
+VOXEL = (0.25, 0.12, 0.12)
+OPTICS = gd.Optics(na=0.8, emission_nm=520, immersion_index=1.33, modality="light-sheet", sheet_waist_um=1.5)
+
+
+def wide_psf(factor):
+    """The true PSF stretched along all axes: computed on a finer grid and taken for this one."""
+    return gd.theoretical_psf(OPTICS, (23, 41, 41), tuple(v / factor for v in VOXEL)).array
+
+
+@pytest.fixture(scope="module")
+def recording():
+    """A function (phantom, photons) -> an image with specimen beyond its edges, background 100 + 0.2 photons."""
+
+    def make(name, photons):
+        truth = phantom(name, (44, 124, 124), VOXEL, seed=0)
+        psf = gd.theoretical_psf(OPTICS, (23, 41, 41), VOXEL)
+        image, _ = expose(
+            truth, psf, peak_photons=photons, haze_photons=0.1 * photons, camera=Camera(100, 2, 1.5), seed=1
+        )
+        return image[6:38, 12:112, 12:112]
+
+    return make
+
+
+def is_warned(image, psf, photons, **options):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        gd.deconvolve(image, psf, background=100 + 0.2 * photons, device="cpu", **options)
+    assert all(issubclass(w.category, GpudeconWarning) for w in caught)
+    return any("finer than the PSF lets through" in str(w.message) for w in caught)
+
+
+@pytest.mark.parametrize(
+    ("name", "photons"), [("filaments", 200), ("filaments", 2000), ("beads", 200), ("shells", 2000)]
+)
+@pytest.mark.parametrize("options", [{"iterations": 10}, {"iterations": 30, "acceleration": "shb"}], ids=str)
+def test_a_psf_that_is_half_again_too_wide_is_warned_of(recording, name, photons, options):
+    image = recording(name, photons)
+    assert is_warned(image, wide_psf(1.5), photons, **options)
+    assert not is_warned(image, wide_psf(1.0), photons, **options)
+
+
+@pytest.mark.parametrize("name", ["filaments", "beads", "shells", "nuclei"])
+@pytest.mark.parametrize("photons", [20, 2000])
+@pytest.mark.parametrize("options", [{"iterations": 1}, {"iterations": 3}, {"iterations": 40}], ids=str)
+def test_the_true_psf_is_not_warned_of(recording, name, photons, options):
+    assert not is_warned(recording(name, photons), wide_psf(1.0), photons, **options)
+
+
+@pytest.mark.parametrize("shape", [(9, 20, 21), (1, 60, 61), (24, 40, 41)])
+@pytest.mark.parametrize("edges", ["extend", "reflect", "periodic"])
+def test_noise_alone_is_not_warned_of(rng, shape, edges):
+    for level in (0.5, 50):
+        image = rng.poisson(level, shape).astype(np.float32)
+        assert not is_warned(image, wide_psf(1.5), -500, edges=edges, iterations=10)
+
+
+def test_normalised_residual_is_white_with_unit_variance(rng):
+    """Of N voxels: variance within 4 sqrt(2 / N) (a little more for the tails of Poisson), neighbours 4 / sqrt(N)."""
+    camera = Camera(100, 2.5, 2.0)
+    expected = 100 + 2.5 * rng.uniform(20, 300, (21, 50, 60))
+    electrons = rng.poisson((expected - 100) / 2.5) + rng.normal(scale=2.0, size=expected.shape)
+    residual = normalised_residual(100 + 2.5 * electrons, expected, camera)
+    assert residual.var() == pytest.approx(1, abs=5 * np.sqrt(2 / residual.size))
+    assert max(np.abs(autocorrelation(residual))) < 4 / np.sqrt(residual.size)
+    chi = chi_square_map(residual, 5)
+    assert chi.shape == residual.shape
+    assert chi.mean() == pytest.approx(1, abs=0.05)
+    residual[5:12, 20:30, 30:40] *= 3
+    assert chi_square_map(residual, 5)[8, 25, 35] == pytest.approx(9, rel=5 * np.sqrt(2 / 125))
+
+
+def test_autocorrelation_is_that_of_a_moving_average(rng):
+    """The sum of two neighbours correlates by 1/2 along that axis and by 0 along the others."""
+    noise = rng.normal(size=(20, 101, 100))
+    found = autocorrelation(noise[:, :-1] + noise[:, 1:])
+    np.testing.assert_allclose(found, (0, 0.5, 0), atol=5 / np.sqrt(noise.size))
+    assert np.isnan(autocorrelation(noise[:1])[0])
+
+
+def test_chi_square_map_is_a_plain_local_mean(rng):
+    residual = rng.normal(size=(7, 9, 11))
+    assert chi_square_map(residual, 3)[3, 4, 5] == pytest.approx((residual[2:5, 3:6, 4:7] ** 2).mean())
+    with pytest.raises(InputError, match="window is 0"):
+        chi_square_map(residual, 0)
