@@ -2,18 +2,41 @@
 //
 // rl_ratio             work <- image / max(work + background + background_image, floor) inside the image where mask is
 //                      not 0, and 0 elsewhere
+// rl_excess            the same, less 1 where the image is measured
+// rl_unmatched_factor  work <- max(1 + rates work, 1/2), or 0 where rates is 0
 // rl_update            estimate <- estimate * max(work, 0) * weights
 // rl_update_momentum   new = estimate * max(work, 0) * weights
 //                      estimate <- max(new + momentum (new - previous), new / 2); previous <- new
+// rl_step              new = estimate * max(work, 0) * weights; step <- new - estimate; work <- new
+// rl_predict           estimate <- max(work + momentum (work - previous), work / 2); previous <- work
 //
-// work, estimate, previous, weights   float32 (domain_z, domain_y, domain_x), rows `..pitch` floats apart;
-//                                     weights may be null and then count as 1
+// work, estimate, previous, step, rates, weights   float32 (domain_z, domain_y, domain_x), rows `..pitch`
+//                                     floats apart; weights may be null and then count as 1
 // image                               (nz, ny, nx), contiguous, of the type image_type; corner at index 0
 // background_image, mask              like image, but float32 and one byte each; may be null: nothing is added, all is
 //                                     measured
 #ifndef GPUDECON_COMMON
 #include "common.cuh"
 #endif
+
+struct Scene {
+    const void* image;
+    float background;
+    const float* background_image;
+    const unsigned char* mask;
+    float floor;
+    int nz, ny, nx, image_type;
+};
+
+// image / model less `subtracted`, where the image is measured, and 0 elsewhere
+__device__ inline float ratio_at(Voxel v, float blurred, const Scene& scene, float subtracted)
+{
+    if (!is_inside(v, scene.nz, scene.ny, scene.nx)) return 0.0f;
+    long long i = offset_of(v, scene.ny, scene.nx);
+    if (!is_measured(scene.mask, i)) return 0.0f;
+    float model = at_least(blurred + background_at(scene.background, scene.background_image, i), scene.floor);
+    return pixel_at(scene.image, scene.image_type, i) / model - subtracted;
+}
 
 extern "C" __global__ void rl_ratio(float* work, const void* image, float background, const float* background_image,
                                     const unsigned char* mask, float floor, int domain_z, int domain_y, int domain_x,
@@ -22,10 +45,27 @@ extern "C" __global__ void rl_ratio(float* work, const void* image, float backgr
     Voxel v = this_voxel();
     if (!is_inside(v, domain_z, domain_y, domain_x)) return;
     float& value = work[offset_of(v, domain_y, pitch)];
-    long long i = offset_of(v, ny, nx);
-    value = is_inside(v, nz, ny, nx) && is_measured(mask, i)
-                ? pixel_at(image, image_type, i) / at_least(value + background_at(background, background_image, i), floor)
-                : 0.0f;
+    value = ratio_at(v, value, {image, background, background_image, mask, floor, nz, ny, nx, image_type}, 0.0f);
+}
+
+extern "C" __global__ void rl_excess(float* work, const void* image, float background, const float* background_image,
+                                     const unsigned char* mask, float floor, int domain_z, int domain_y, int domain_x,
+                                     int pitch, int nz, int ny, int nx, int image_type)
+{
+    Voxel v = this_voxel();
+    if (!is_inside(v, domain_z, domain_y, domain_x)) return;
+    float& value = work[offset_of(v, domain_y, pitch)];
+    value = ratio_at(v, value, {image, background, background_image, mask, floor, nz, ny, nx, image_type}, 1.0f);
+}
+
+extern "C" __global__ void rl_unmatched_factor(float* work, const float* rates, int domain_z, int domain_y,
+                                               int domain_x, int work_pitch, int rates_pitch)
+{
+    Voxel v = this_voxel();
+    if (!is_inside(v, domain_z, domain_y, domain_x)) return;
+    float rate = rates[offset_of(v, domain_y, rates_pitch)];
+    float& value = work[offset_of(v, domain_y, work_pitch)];
+    value = rate == 0.0f ? 0.0f : at_least(1.0f + rate * value, 0.5f);
 }
 
 // The factor of one update; the FFT's rounding must not turn zero negative.
@@ -56,5 +96,30 @@ extern "C" __global__ void rl_update_momentum(float* estimate, float* previous, 
     float& last = previous[offset_of(v, domain_y, previous_pitch)];
     float updated = value * correction(v, work, weights, domain_y, work_pitch, weights_pitch);
     value = at_least(updated + momentum * (updated - last), 0.5f * updated);
+    last = updated;
+}
+
+extern "C" __global__ void rl_step(float* work, float* step, const float* estimate, const float* weights, int domain_z,
+                                   int domain_y, int domain_x, int work_pitch, int step_pitch, int estimate_pitch,
+                                   int weights_pitch)
+{
+    Voxel v = this_voxel();
+    if (!is_inside(v, domain_z, domain_y, domain_x)) return;
+    float value = estimate[offset_of(v, domain_y, estimate_pitch)];
+    float updated = value * correction(v, work, weights, domain_y, work_pitch, weights_pitch);
+    step[offset_of(v, domain_y, step_pitch)] = updated - value;
+    work[offset_of(v, domain_y, work_pitch)] = updated;
+}
+
+extern "C" __global__ void rl_predict(float* estimate, float* previous, const float* work, float momentum,
+                                      int domain_z, int domain_y, int domain_x, int estimate_pitch, int previous_pitch,
+                                      int work_pitch)
+{
+    Voxel v = this_voxel();
+    if (!is_inside(v, domain_z, domain_y, domain_x)) return;
+    float updated = work[offset_of(v, domain_y, work_pitch)];
+    float& last = previous[offset_of(v, domain_y, previous_pitch)];
+    estimate[offset_of(v, domain_y, estimate_pitch)] =
+        at_least(updated + momentum * (updated - last), 0.5f * updated);
     last = updated;
 }

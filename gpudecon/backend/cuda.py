@@ -43,6 +43,13 @@ KERNELS = {
     "multiply_otf": Kernel("spectrum.cu"),
     "regularized_filter": Kernel("spectrum.cu"),
     "rl_ratio": Kernel("richardson_lucy.cu"),
+    "rl_excess": Kernel("richardson_lucy.cu"),
+    "rl_unmatched_factor": Kernel("richardson_lucy.cu"),
+    "rl_step": Kernel("richardson_lucy.cu"),
+    "rl_predict": Kernel("richardson_lucy.cu"),
+    "tv_factor": Kernel("roughness.cu"),
+    "good_factor": Kernel("roughness.cu"),
+    "tikhonov_factor": Kernel("roughness.cu"),
     "rl_update": Kernel("richardson_lucy.cu"),
     "rl_update_momentum": Kernel("richardson_lucy.cu"),
     "poisson_divergence": Kernel("divergence.cu", block=(ROW_THREADS, 1, 1)),
@@ -127,6 +134,72 @@ class CudaOps:
     ) -> None:
         scene = _scene(image, background, background_image, mask, floor)
         self._launch("rl_ratio", work.shape, (work, image, *scene, *_domain(work), *_box(image, work)))
+
+    def rl_excess(
+        self,
+        work: Array,
+        image: Array,
+        background: float,
+        background_image: Array | None,
+        mask: Array | None,
+        floor: float,
+    ) -> None:
+        scene = _scene(image, background, background_image, mask, floor)
+        self._launch("rl_excess", work.shape, (work, image, *scene, *_domain(work), *_box(image, work)))
+
+    def rl_unmatched_factor(self, work: Array, rates: Array) -> None:
+        self._launch("rl_unmatched_factor", work.shape, (work, rates, *_domain(work), _pitch(rates, work.shape)))
+
+    def rl_step(self, work: Array, step: Array, estimate: Array, weights: Array | None) -> None:
+        pitches = (_pitch(array, work.shape) for array in (step, estimate, weights))
+        self._launch("rl_step", work.shape, (work, step, estimate, weights, *_domain(work), *pitches))
+
+    def rl_predict(self, estimate: Array, previous: Array, work: Array, momentum: float) -> None:
+        pitches = (_pitch(array, estimate.shape) for array in (previous, work))
+        arguments = estimate, previous, work, np.float32(momentum)
+        self._launch("rl_predict", estimate.shape, (*arguments, *_domain(estimate), *pitches))
+
+    def tv_factor(
+        self,
+        out: Array,
+        estimate: Array,
+        weights: Array | None,
+        strength: float,
+        smooth: float,
+        scale_z: float,
+        scale_y: float,
+        scale_x: float,
+    ) -> None:
+        self._factor("tv_factor", out, estimate, weights, strength, smooth, scale_z, scale_y, scale_x)
+
+    def good_factor(
+        self,
+        out: Array,
+        estimate: Array,
+        weights: Array | None,
+        strength: float,
+        smooth: float,
+        scale_z: float,
+        scale_y: float,
+        scale_x: float,
+    ) -> None:
+        self._factor("good_factor", out, estimate, weights, strength, smooth, scale_z, scale_y, scale_x)
+
+    def tikhonov_factor(
+        self,
+        out: Array,
+        estimate: Array,
+        weights: Array | None,
+        strength: float,
+        scale_z: float,
+        scale_y: float,
+        scale_x: float,
+    ) -> None:
+        self._factor("tikhonov_factor", out, estimate, weights, strength, scale_z, scale_y, scale_x)
+
+    def _factor(self, kernel: str, out: Array, estimate: Array, weights: Array | None, *scalars: float) -> None:
+        sizes = *_domain(out), _pitch(estimate, out.shape), _pitch(weights, out.shape)
+        self._launch(kernel, out.shape, (out, estimate, weights, *map(np.float32, scalars), *sizes))
 
     def rl_update(self, estimate: Array, work: Array, weights: Array | None) -> None:
         shape = estimate.shape

@@ -20,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpudecon.backend.least_squares import LeastSquaresOps
+from gpudecon.backend.richardson_lucy import RichardsonLucyOps
+from gpudecon.backend.roughness import RoughnessOps
 from gpudecon.backend.slabs import by_slabs
 from gpudecon.backend.total_variation import TotalVariationOps
 
@@ -39,6 +41,50 @@ class Ops(Protocol):
         background_image: Array | None,
         mask: Array | None,
         floor: float,
+    ) -> None: ...
+    def rl_excess(
+        self,
+        work: Array,
+        image: Array,
+        background: float,
+        background_image: Array | None,
+        mask: Array | None,
+        floor: float,
+    ) -> None: ...
+    def rl_unmatched_factor(self, work: Array, rates: Array) -> None: ...
+    def rl_step(self, work: Array, step: Array, estimate: Array, weights: Array | None) -> None: ...
+    def rl_predict(self, estimate: Array, previous: Array, work: Array, momentum: float) -> None: ...
+    def tv_factor(
+        self,
+        out: Array,
+        estimate: Array,
+        weights: Array | None,
+        strength: float,
+        smooth: float,
+        scale_z: float,
+        scale_y: float,
+        scale_x: float,
+    ) -> None: ...
+    def good_factor(
+        self,
+        out: Array,
+        estimate: Array,
+        weights: Array | None,
+        strength: float,
+        smooth: float,
+        scale_z: float,
+        scale_y: float,
+        scale_x: float,
+    ) -> None: ...
+    def tikhonov_factor(
+        self,
+        out: Array,
+        estimate: Array,
+        weights: Array | None,
+        strength: float,
+        scale_z: float,
+        scale_y: float,
+        scale_x: float,
     ) -> None: ...
     def rl_update(self, estimate: Array, work: Array, weights: Array | None) -> None: ...
     def rl_update_momentum(
@@ -127,7 +173,7 @@ def _mirrored(position: NDArray[np.intp], n: int) -> NDArray[np.intp]:
     return np.where(phase < n, phase, 2 * n - 1 - phase)
 
 
-class NumpyOps(LeastSquaresOps, TotalVariationOps):
+class NumpyOps(RichardsonLucyOps, RoughnessOps, LeastSquaresOps, TotalVariationOps):
     """The CPU's operations; each body is the specification of the kernel of the same name."""
 
     def load_extended(self, work: Array, image: Array) -> None:
@@ -154,57 +200,6 @@ class NumpyOps(LeastSquaresOps, TotalVariationOps):
         spectrum *= otf
         if conjugate:
             np.conjugate(spectrum, out=spectrum)
-
-    @by_slabs
-    def rl_ratio(
-        self,
-        work: Array,
-        image: Array,
-        background: float,
-        background_image: Array | None,
-        mask: Array | None,
-        floor: float,
-    ) -> None:
-        """Work <- image / max(work + background + background_image, floor) inside the image where ``mask`` is not 0,
-        and 0 elsewhere.
-        """
-        nz, ny, nx = image.shape
-        inside = work[:nz, :ny, :nx]
-        if background_image is not None:
-            inside += background_image
-        if background:  # one trip through the array less for most images
-            inside += np.float32(background)
-        np.maximum(inside, np.float32(floor), out=inside)
-        np.divide(image, inside, out=inside)
-        if mask is not None:
-            np.copyto(inside, np.float32(0), where=mask == 0)
-        work[nz:], work[:nz, ny:], work[:nz, :ny, nx:] = 0.0, 0.0, 0.0
-
-    @by_slabs
-    def rl_update(self, estimate: Array, work: Array, weights: Array | None) -> None:
-        """Estimate <- estimate * max(work, 0) * weights; the FFT's rounding must not turn zero negative."""
-        np.maximum(work, np.float32(0), out=work)
-        if weights is not None:
-            work *= weights
-        estimate *= work
-
-    @by_slabs
-    def rl_update_momentum(
-        self, estimate: Array, previous: Array, work: Array, weights: Array | None, momentum: float
-    ) -> None:
-        """New = estimate * max(work, 0) * weights; estimate <- max(new + momentum (new - previous), new / 2);
-        previous <- new.
-        """
-        np.maximum(work, np.float32(0), out=work)
-        if weights is not None:
-            work *= weights
-        work *= estimate
-        np.subtract(work, previous, out=estimate)
-        estimate *= np.float32(momentum)
-        estimate += work
-        np.multiply(work, np.float32(0.5), out=previous)
-        np.maximum(estimate, previous, out=estimate)
-        previous[...] = work
 
     @by_slabs
     def regularized_filter(

@@ -11,7 +11,7 @@ from gpudecon.backend import Array
 from gpudecon.errors import InputError
 from gpudecon.methods.least_squares import inner_product
 from gpudecon.methods.problem import Problem, check_options
-from gpudecon.methods.richardson_lucy import flat_start
+from gpudecon.methods.start import flat_start
 from gpudecon.methods.total_variation import TotalVariationPrior, absolute_weight, check_weight
 
 # Weight in standard deviations of the noise for "auto": between what suits filaments and what suits large blobs.

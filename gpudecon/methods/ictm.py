@@ -14,7 +14,7 @@ from gpudecon.backend import Array
 from gpudecon.errors import InputError
 from gpudecon.methods.least_squares import inner_product, restrict
 from gpudecon.methods.problem import Problem, check_options
-from gpudecon.methods.richardson_lucy import flat_start
+from gpudecon.methods.start import flat_start
 from gpudecon.methods.wiener import least_risk_ratio
 
 

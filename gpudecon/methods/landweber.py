@@ -10,7 +10,7 @@ from typing import ClassVar
 from gpudecon.backend import Array
 from gpudecon.errors import InputError
 from gpudecon.methods.problem import Problem, check_options
-from gpudecon.methods.richardson_lucy import flat_start
+from gpudecon.methods.start import flat_start
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ SHAPES = [
     ((7, 9, 70), (6, 5, 37)),
 ]
 PIXELS = ["uint8", "uint16", "int16", "float32"]
-PITCHED = {"work", "estimate", "previous", "weights", "source", "target", "other"}
+PITCHED = {"step", "rates", "work", "estimate", "previous", "weights", "source", "target", "other"}
 
 
 def pixels(rng: np.random.Generator, shape: Shape, dtype: str) -> np.ndarray:
@@ -79,6 +79,57 @@ def rl_ratio(
     rng: np.random.Generator, domain: Shape, box: Shape, dtype: str = "uint16", full: bool = True
 ) -> Arguments:
     return {"work": signed(rng, domain), "image": pixels(rng, box, dtype), **scene(rng, box, 0.7, 0.1, full)}
+
+
+def rl_excess(
+    rng: np.random.Generator, domain: Shape, box: Shape, dtype: str = "uint16", full: bool = True
+) -> Arguments:
+    return rl_ratio(rng, domain, box, dtype, full)
+
+
+def rl_unmatched_factor(rng: np.random.Generator, domain: Shape, box: Shape) -> Arguments:
+    rates = rng.uniform(0.1, 4.0, domain).astype(np.float32)
+    rates[rng.random(domain) < 0.2] = 0
+    return {"work": signed(rng, domain), "rates": rates}
+
+
+def rl_step(rng: np.random.Generator, domain: Shape, box: Shape, weighted: bool = True) -> Arguments:
+    return {
+        "work": signed(rng, domain),
+        "step": unwritten(domain),
+        "estimate": positive(rng, domain),
+        "weights": positive(rng, domain) if weighted else None,
+    }
+
+
+def rl_predict(rng: np.random.Generator, domain: Shape, box: Shape, momentum: float = 0.6) -> Arguments:
+    return {
+        "estimate": unwritten(domain),
+        "previous": positive(rng, domain),
+        "work": positive(rng, domain),
+        "momentum": momentum,
+    }
+
+
+def tikhonov_factor(rng: np.random.Generator, domain: Shape, box: Shape, weighted: bool = True) -> Arguments:
+    return {
+        "out": unwritten(domain),
+        "estimate": positive(rng, domain),
+        "weights": positive(rng, domain) if weighted else None,
+        "strength": 0.01,
+        "scale_z": 0.4,
+        "scale_y": 1.0,
+        "scale_x": 0.9,
+    }
+
+
+def tv_factor(rng: np.random.Generator, domain: Shape, box: Shape, weighted: bool = True) -> Arguments:
+    arguments = list(tikhonov_factor(rng, domain, box, weighted).items())
+    return dict([*arguments[:3], ("strength", 0.15), ("smooth", 0.5), *arguments[4:]])
+
+
+def good_factor(rng: np.random.Generator, domain: Shape, box: Shape, weighted: bool = True) -> Arguments:
+    return {**tv_factor(rng, domain, box, weighted), "strength": 0.05}
 
 
 def rl_update(rng: np.random.Generator, domain: Shape, box: Shape, weighted: bool = True) -> Arguments:
@@ -218,6 +269,13 @@ EXAMPLES: dict[str, Callable[..., Arguments]] = {
         load_extended,
         multiply_otf,
         rl_ratio,
+        rl_excess,
+        rl_unmatched_factor,
+        rl_step,
+        rl_predict,
+        tv_factor,
+        good_factor,
+        tikhonov_factor,
         rl_update,
         rl_update_momentum,
         regularized_filter,

@@ -1,0 +1,120 @@
+"""RichardsonLucyOps: one Richardson-Lucy iteration apart from the two convolutions, on the CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gpudecon.backend.slabs import HasSlabs, by_slabs
+
+Array = Any
+
+
+class RichardsonLucyOps(HasSlabs):
+    """Twins of ``kernels/richardson_lucy.cu``."""
+
+    @by_slabs
+    def rl_ratio(
+        self,
+        work: Array,
+        image: Array,
+        background: float,
+        background_image: Array | None,
+        mask: Array | None,
+        floor: float,
+    ) -> None:
+        """Work <- image / max(work + background + background_image, floor) inside the image where ``mask`` is not 0,
+        and 0 elsewhere.
+        """
+        _ratio(work, image, background, background_image, mask, floor, None)
+
+    @by_slabs
+    def rl_excess(
+        self,
+        work: Array,
+        image: Array,
+        background: float,
+        background_image: Array | None,
+        mask: Array | None,
+        floor: float,
+    ) -> None:
+        """As `rl_ratio`, but less 1 where the image is measured."""
+        _ratio(work, image, background, background_image, mask, floor, np.float32(1))
+
+    @by_slabs
+    def rl_unmatched_factor(self, work: Array, rates: Array) -> None:
+        """Work <- max(1 + rates * work, 1/2), or 0 where ``rates`` is 0."""
+        work *= rates
+        work += np.float32(1)
+        np.maximum(work, np.float32(0.5), out=work)
+        np.copyto(work, np.float32(0), where=rates == 0)
+
+    @by_slabs
+    def rl_update(self, estimate: Array, work: Array, weights: Array | None) -> None:
+        """Estimate <- estimate * max(work, 0) * weights; the FFT's rounding must not turn zero negative."""
+        np.maximum(work, np.float32(0), out=work)
+        if weights is not None:
+            work *= weights
+        estimate *= work
+
+    @by_slabs
+    def rl_update_momentum(
+        self, estimate: Array, previous: Array, work: Array, weights: Array | None, momentum: float
+    ) -> None:
+        """New = estimate * max(work, 0) * weights; estimate <- max(new + momentum (new - previous), new / 2);
+        previous <- new.
+        """
+        np.maximum(work, np.float32(0), out=work)
+        if weights is not None:
+            work *= weights
+        work *= estimate
+        np.subtract(work, previous, out=estimate)
+        estimate *= np.float32(momentum)
+        estimate += work
+        np.multiply(work, np.float32(0.5), out=previous)
+        np.maximum(estimate, previous, out=estimate)
+        previous[...] = work
+
+    @by_slabs
+    def rl_step(self, work: Array, step: Array, estimate: Array, weights: Array | None) -> None:
+        """New = estimate * max(work, 0) * weights; step <- new - estimate; work <- new."""
+        np.maximum(work, np.float32(0), out=work)
+        if weights is not None:
+            work *= weights
+        work *= estimate
+        np.subtract(work, estimate, out=step)
+
+    @by_slabs
+    def rl_predict(self, estimate: Array, previous: Array, work: Array, momentum: float) -> None:
+        """Estimate <- max(work + momentum (work - previous), work / 2); previous <- work."""
+        np.subtract(work, previous, out=estimate)
+        estimate *= np.float32(momentum)
+        estimate += work
+        np.multiply(work, np.float32(0.5), out=previous)
+        np.maximum(estimate, previous, out=estimate)
+        previous[...] = work
+
+
+def _ratio(
+    work: Array,
+    image: Array,
+    background: float,
+    background_image: Array | None,
+    mask: Array | None,
+    floor: float,
+    subtracted: np.float32 | None,
+) -> None:
+    nz, ny, nx = image.shape
+    inside = work[:nz, :ny, :nx]
+    if background_image is not None:
+        inside += background_image
+    if background:  # one trip through the array less for most images
+        inside += np.float32(background)
+    np.maximum(inside, np.float32(floor), out=inside)
+    np.divide(image, inside, out=inside)
+    if subtracted is not None:
+        inside -= subtracted
+    if mask is not None:
+        np.copyto(inside, np.float32(0), where=mask == 0)
+    work[nz:], work[:nz, ny:], work[:nz, :ny, nx:] = 0.0, 0.0, 0.0
