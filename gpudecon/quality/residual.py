@@ -126,7 +126,7 @@ def unexplained(problem: Problem, estimate: Array) -> Unexplained | None:
     its own transfer is nearly 0.  So the residual's power over the noise, in the band just beyond the PSF's, is held
     against the extrapolation  |H_t|^2 <P> / <|H|^2>  from the power <P> over the noise where |H| is 0.02 to 0.06, with
     H_t of a PSF 1.1 times narrower than given.  0.35 of that is asked, since the power of specimens falls with k; with
-    the true PSF simulations stay below 0.2.  The noise is read far beyond the band, where a PSF 1.6 times narrower
+    the true PSF simulations gave at most 0.2.  The noise is read far beyond the band, where a PSF 1.6 times narrower
     passes nothing, and taken for white.  A PSF that is too narrow cannot be seen in this way.
 
     Costs one blur, one FFT and two passes over part of the spectrum.  ``model.work`` is overwritten.
