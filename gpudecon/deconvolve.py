@@ -145,8 +145,12 @@ class Deconvolver:
         with self.backend.active():
             problem = problem_of(image, mask, self.conditions, self.method, self._model, self._voxel_um)
             start = time.perf_counter()
-            choice = self.stop.choose(self.method, problem) if isinstance(self.stop, HoldOut) else None
-            last = choice.iterations if choice is not None else getattr(self.method, "iterations", 1)
+            last = getattr(self.method, "iterations", 1)
+            choice: Choice | None = None
+            if isinstance(self.stop, HoldOut):
+                choice = self.stop.choose(self.method, problem, last)
+                _warn_of_limit(choice, self.method)
+                last = choice.iterations
             previous: Array = None
             for iteration, estimate in enumerate(self.method.iterate(problem), start=1):
                 is_last = iteration == last
@@ -233,6 +237,17 @@ def _divergence(problem: Problem, estimate: Array) -> float:
         rows, work, image, problem.background, problem.background_image, problem.mask, FLOOR * problem.highest
     )
     return float(rows.sum()) / int(image.size)
+
+
+def _warn_of_limit(choice: Choice, method: Method) -> None:
+    if choice.limited:
+        faster = " and use acceleration='shb'" if getattr(method, "acceleration", None) == "none" else ""
+        warnings.warn(
+            f"{method.name}: the held-out counts were still matched better at the limit of {choice.iterations} "
+            f"iterations, which are made; if it is to be finer, raise iterations{faster}.",
+            GpudeconWarning,
+            stacklevel=5,
+        )
 
 
 def _check_stop(stop: object, method: Method) -> None:
