@@ -16,7 +16,7 @@ from gpudecon.camera import Camera
 from gpudecon.errors import GpudeconWarning, InputError, RunError
 from gpudecon.forward import Edges, ForwardModel, Unblurred
 from gpudecon.image import checked_voxel_um
-from gpudecon.methods import Method, Problem, make_method
+from gpudecon.methods import METHODS, Method, Problem, make_method
 from gpudecon.methods.problem import FLOOR
 from gpudecon.psf.psf import PSF, as_psf
 from gpudecon.quality.stopping import Choice, HoldOut, RelativeChange
@@ -96,7 +96,7 @@ class Deconvolver:
     ) -> None:
         self.shape = _checked_shape(shape)
         self.stop = HoldOut() if isinstance(stop, str) and stop == "auto" else stop
-        if isinstance(method, str) and self.stop != "fixed":
+        if isinstance(method, str) and self.stop != "fixed" and hasattr(METHODS.get(method), "iterations"):
             options = {"iterations": MOST_ITERATIONS, **options}
         self.method = make_method(method, options)
         _check_stop(self.stop, self.method)

@@ -18,9 +18,9 @@ from gpudecon.quality.noise import gain_of
 # Frequencies that the PSF passes with less than about the square root of this fraction count less than in the object.
 # Measured: any value from 1e-3 to 1e-2 chooses nearly the same; 1e-1 (nearly the plain residual) goes on too long in
 # dense specimens, and below 1e-4 the noise of what is hardly passed decides.
-TAPER = 3e-3
+TAPER = 1e-2
 # Every iteration is looked at up to the tenth, then every tenth of those done.
-LOOK_EVERY = 0.1
+LOOK_EVERY = 0.05
 # More counts than these in a voxel are not dealt one by one: their shot noise is below 1e-4 of the signal.
 MOST_COUNTS = 1e8
 
