@@ -241,10 +241,10 @@ def _divergence(problem: Problem, estimate: Array) -> float:
 
 def _warn_of_limit(choice: Choice, method: Method) -> None:
     if choice.limited:
-        faster = " and use acceleration='shb'" if getattr(method, "acceleration", None) == "none" else ""
+        faster = " or use acceleration='shb'" if getattr(method, "acceleration", None) == "none" else ""
         warnings.warn(
-            f"{method.name}: the held-out counts were still matched better at the limit of {choice.iterations} "
-            f"iterations, which are made; if it is to be finer, raise iterations{faster}.",
+            f"{method.name}: the error against the held-out counts was still falling at the limit of "
+            f"{choice.curve[-1][0]} iterations; for finer detail raise iterations{faster}.",
             GpudeconWarning,
             stacklevel=5,
         )

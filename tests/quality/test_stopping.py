@@ -216,7 +216,7 @@ def test_limit_is_told(asymmetric_psf):
     image = np.zeros((9, 22, 25), np.float32)
     image[4, 10, 11] = 1e6
     image = np.maximum(ndimage.convolve(image, psf, mode="constant"), 0)
-    with pytest.warns(GpudeconWarning, match=r"limit of 12 .* raise iterations and use acceleration='shb'"):
+    with pytest.warns(GpudeconWarning, match=r"limit of 12 .* raise iterations or use acceleration='shb'"):
         choice, _ = choice_of(image, psf, iterations=12, camera=gd.Camera(gain=1e-6))
     assert choice.limited
     assert choice.iterations == choice.curve[-1][0] == 12
