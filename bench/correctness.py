@@ -89,10 +89,10 @@ def operation_cases(rng: np.random.Generator, domain: Shape, box: Shape) -> Iter
     model = np.maximum(blurred[inside].astype(float) + BACKGROUND, FLOOR)
     ratio = np.zeros(domain)
     ratio[inside] = image / model
-    yield Case("rl_ratio", (blurred, image, BACKGROUND, FLOOR), {0: ratio})
+    yield Case("rl_ratio", (blurred, image, BACKGROUND, None, None, FLOOR), {0: ratio})
     divergence = (model - image + image * np.log(image / model)).sum(axis=2)
     rows = np.full(box[:2], np.nan)
-    yield Case("poisson_divergence", (rows, blurred, image, BACKGROUND, FLOOR), {0: divergence})
+    yield Case("poisson_divergence", (rows, blurred, image, BACKGROUND, None, None, FLOOR), {0: divergence})
 
     estimate, previous, weights = field(), field(), field()
     work = rng.normal(size=domain).astype(np.float32)

@@ -16,8 +16,8 @@ from gpudecon.camera import Camera
 from gpudecon.errors import GpudeconWarning, InputError, RunError
 from gpudecon.forward import Edges, ForwardModel, Unblurred
 from gpudecon.image import checked_voxel_um
-from gpudecon.methods import Method, Problem, make_method
-from gpudecon.methods.problem import FLOOR
+from gpudecon.methods import METHODS, Method, Problem, make_method
+from gpudecon.methods.problem import FLOOR, settled
 from gpudecon.psf.psf import PSF, as_psf
 from gpudecon.quality.residual import unexplained
 from gpudecon.quality.stopping import Choice, HoldOut, RelativeChange
@@ -97,7 +97,7 @@ class Deconvolver:
     ) -> None:
         self.shape = _checked_shape(shape)
         self.stop = HoldOut() if isinstance(stop, str) and stop == "auto" else stop
-        if isinstance(method, str) and self.stop != "fixed":
+        if isinstance(method, str) and self.stop != "fixed" and hasattr(METHODS.get(method), "iterations"):
             options = {"iterations": MOST_ITERATIONS, **options}
         self.method = make_method(method, options)
         check_stop(self.stop, self.method)
@@ -146,10 +146,15 @@ class Deconvolver:
         with self.backend.active():
             problem = problem_of(image, mask, self.conditions, self.method, self._model, self._voxel_um)
             start = time.perf_counter()
-            choice = self.stop.choose(self.method, problem) if isinstance(self.stop, HoldOut) else None
-            last = choice.iterations if choice is not None else getattr(self.method, "iterations", 1)
+            method = settled(self.method, problem)
+            last = getattr(method, "iterations", 1)
+            choice: Choice | None = None
+            if isinstance(self.stop, HoldOut):
+                choice = self.stop.choose(method, problem, last)
+                _warn_of_limit(choice, method)
+                last = choice.iterations
             previous: Array = None
-            for iteration, estimate in enumerate(self.method.iterate(problem), start=1):
+            for iteration, estimate in enumerate(method.iterate(problem), start=1):
                 is_last = iteration == last
                 if isinstance(self.stop, RelativeChange):
                     is_last |= previous is not None and self.stop.is_reached(estimate, previous)
@@ -161,7 +166,7 @@ class Deconvolver:
                     callback(iteration, self._model.crop(estimate).reshape(self.shape), info)
                 if is_last:
                     break
-            finding = unexplained(problem, estimate) if hasattr(self.method, "iterations") else None
+            finding = unexplained(problem, estimate) if hasattr(method, "iterations") else None
         if finding is not None:
             warnings.warn(str(finding), GpudeconWarning, stacklevel=3)
         return estimate
@@ -237,6 +242,17 @@ def _divergence(problem: Problem, estimate: Array) -> float:
         rows, work, image, problem.background, problem.background_image, problem.mask, FLOOR * problem.highest
     )
     return float(rows.sum()) / int(image.size)
+
+
+def _warn_of_limit(choice: Choice, method: Method) -> None:
+    if choice.limited:
+        faster = " or use acceleration='shb'" if getattr(method, "acceleration", None) == "none" else ""
+        warnings.warn(
+            f"{method.name}: the error against the held-out counts was still falling at the limit of "
+            f"{choice.curve[-1][0]} iterations; for finer detail raise iterations{faster}.",
+            GpudeconWarning,
+            stacklevel=5,
+        )
 
 
 def check_stop(stop: object, method: Method) -> None:

@@ -63,6 +63,10 @@ class ICTM:
         """See `Method`."""
         return 4.0
 
+    def settled(self, problem: Problem) -> ICTM:
+        """The same with gamma chosen for this problem."""
+        return dataclasses.replace(self, gamma=least_risk_gamma(problem)) if self.gamma == "auto" else self
+
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the estimate after each iteration."""
         model, ops = problem.model, problem.backend.ops

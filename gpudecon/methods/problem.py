@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, ClassVar, Literal, Protocol, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Protocol, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -108,6 +108,15 @@ class Method(Protocol):
         ...
 
     def iterate(self, problem: Problem) -> Iterator[Array]: ...
+
+
+def settled(method: Method, problem: Problem) -> Method:
+    """The method with what it would choose from the data chosen for this problem, where it has such options.
+
+    A trial on a part of the light then runs with the constants of the whole.
+    """
+    choose = getattr(method, "settled", None)
+    return method if choose is None else cast("Method", choose(problem))
 
 
 def check_options(method: Any) -> None:
