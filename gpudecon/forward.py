@@ -71,6 +71,10 @@ class ForwardModel:
         """``work`` <- H^T work, where ``work`` is zero outside the data; with another ``otf`` that one's adjoint."""
         return self._convolve(self.work, conjugate=True, filled=self.data_shape[0], needed=self.domain[0], otf=otf)
 
+    def correlate(self, otf: Array) -> Array:
+        """``work`` <- work correlated, on the whole domain, with what ``otf`` (like the attribute) transforms to."""
+        return self._convolve(self.work, conjugate=True, filled=self.domain[0], needed=self.domain[0], otf=otf)
+
     def load(self, image: Array) -> Array:
         """The data as float32 on ``data_shape``: the image itself, or continued into the margin."""
         if self.data_shape == self.image_shape and image.dtype == np.float32:

@@ -3,14 +3,15 @@
 // rl_ratio             work <- image / max(work + background + background_image, floor) inside the image where mask is
 //                      not 0, and 0 elsewhere
 // rl_excess            the same, less 1 where the image is measured
-// rl_unmatched_factor  work <- max(1 + rates work, 1/2), or 0 where rates is 0
+// rl_correction        work <- work weights - 1, or 0 where weights is 0
+// rl_unmatched_factor  work <- max(1 + work, 1/2), or 0 where weights is 0
 // rl_update            estimate <- estimate * max(work, 0) * weights
 // rl_update_momentum   new = estimate * max(work, 0) * weights
 //                      estimate <- max(new + momentum (new - previous), new / 2); previous <- new
 // rl_step              new = estimate * max(work, 0) * weights; step <- new - estimate; work <- new
 // rl_predict           estimate <- max(work + momentum (work - previous), work / 2); previous <- work
 //
-// work, estimate, previous, step, rates, weights   float32 (domain_z, domain_y, domain_x), rows `..pitch`
+// work, estimate, previous, step, weights   float32 (domain_z, domain_y, domain_x), rows `..pitch`
 //                                     floats apart; weights may be null and then count as 1
 // image                               (nz, ny, nx), contiguous, of the type image_type; corner at index 0
 // background_image, mask              like image, but float32 and one byte each; may be null: nothing is added, all is
@@ -58,14 +59,24 @@ extern "C" __global__ void rl_excess(float* work, const void* image, float backg
     value = ratio_at(v, value, {image, background, background_image, mask, floor, nz, ny, nx, image_type}, 1.0f);
 }
 
-extern "C" __global__ void rl_unmatched_factor(float* work, const float* rates, int domain_z, int domain_y,
-                                               int domain_x, int work_pitch, int rates_pitch)
+extern "C" __global__ void rl_correction(float* work, const float* weights, int domain_z, int domain_y, int domain_x,
+                                         int work_pitch, int weights_pitch)
 {
     Voxel v = this_voxel();
     if (!is_inside(v, domain_z, domain_y, domain_x)) return;
-    float rate = rates[offset_of(v, domain_y, rates_pitch)];
+    float weight = weights[offset_of(v, domain_y, weights_pitch)];
     float& value = work[offset_of(v, domain_y, work_pitch)];
-    value = rate == 0.0f ? 0.0f : at_least(1.0f + rate * value, 0.5f);
+    value = weight == 0.0f ? 0.0f : weight * value - 1.0f;
+}
+
+extern "C" __global__ void rl_unmatched_factor(float* work, const float* weights, int domain_z, int domain_y,
+                                               int domain_x, int work_pitch, int weights_pitch)
+{
+    Voxel v = this_voxel();
+    if (!is_inside(v, domain_z, domain_y, domain_x)) return;
+    float& value = work[offset_of(v, domain_y, work_pitch)];
+    bool is_seen = !weights || weights[offset_of(v, domain_y, weights_pitch)] != 0.0f;
+    value = is_seen ? at_least(1.0f + value, 0.5f) : 0.0f;
 }
 
 // The factor of one update; the FFT's rounding must not turn zero negative.

@@ -44,6 +44,7 @@ KERNELS = {
     "regularized_filter": Kernel("spectrum.cu"),
     "rl_ratio": Kernel("richardson_lucy.cu"),
     "rl_excess": Kernel("richardson_lucy.cu"),
+    "rl_correction": Kernel("richardson_lucy.cu"),
     "rl_unmatched_factor": Kernel("richardson_lucy.cu"),
     "rl_step": Kernel("richardson_lucy.cu"),
     "rl_predict": Kernel("richardson_lucy.cu"),
@@ -147,8 +148,11 @@ class CudaOps:
         scene = _scene(image, background, background_image, mask, floor)
         self._launch("rl_excess", work.shape, (work, image, *scene, *_domain(work), *_box(image, work)))
 
-    def rl_unmatched_factor(self, work: Array, rates: Array) -> None:
-        self._launch("rl_unmatched_factor", work.shape, (work, rates, *_domain(work), _pitch(rates, work.shape)))
+    def rl_correction(self, work: Array, weights: Array) -> None:
+        self._launch("rl_correction", work.shape, (work, weights, *_domain(work), _pitch(weights, work.shape)))
+
+    def rl_unmatched_factor(self, work: Array, weights: Array | None) -> None:
+        self._launch("rl_unmatched_factor", work.shape, (work, weights, *_domain(work), _pitch(weights, work.shape)))
 
     def rl_step(self, work: Array, step: Array, estimate: Array, weights: Array | None) -> None:
         pitches = (_pitch(array, work.shape) for array in (step, estimate, weights))

@@ -43,12 +43,19 @@ class RichardsonLucyOps(HasSlabs):
         _ratio(work, image, background, background_image, mask, floor, np.float32(1))
 
     @by_slabs
-    def rl_unmatched_factor(self, work: Array, rates: Array) -> None:
-        """Work <- max(1 + rates * work, 1/2), or 0 where ``rates`` is 0."""
-        work *= rates
+    def rl_correction(self, work: Array, weights: Array) -> None:
+        """Work <- work * weights - 1, or 0 where ``weights`` is 0."""
+        work *= weights
+        work -= np.float32(1)
+        np.copyto(work, np.float32(0), where=weights == 0)
+
+    @by_slabs
+    def rl_unmatched_factor(self, work: Array, weights: Array | None) -> None:
+        """Work <- max(1 + work, 1/2), or 0 where ``weights`` is 0."""
         work += np.float32(1)
         np.maximum(work, np.float32(0.5), out=work)
-        np.copyto(work, np.float32(0), where=rates == 0)
+        if weights is not None:
+            np.copyto(work, np.float32(0), where=weights == 0)
 
     @by_slabs
     def rl_update(self, estimate: Array, work: Array, weights: Array | None) -> None:

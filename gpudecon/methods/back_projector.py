@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -14,22 +13,55 @@ from gpudecon.methods.problem import Data, Problem
 
 ORDER = 10  # of the Butterworth filter, as in the paper
 
-# Measured with bench/quality.py: larger constants are slower, smaller ones bring in noise or diverge where much of the
-# light comes from outside the frame.
+# Found on phantoms: larger constants are slower, smaller ones bring in noise, or diverge where light comes from outside
+# the frame.
 ALPHA_PER_INVERSE_SNR = 1.5
 LEAST_ALPHA, MOST_ALPHA = 0.1, 1.0
 CUTOFF_PER_ALPHA = 0.1
 
-# Outside the frame, where the data say little, steps may be larger than inside by this factor at most.
-LARGEST_RATE = 4.0
 
-
-@dataclass(frozen=True)
 class BackProjector:
-    """``otf`` takes the place of H in H^T; ``rates``: the size of a step on the domain, 0 where nothing is seen."""
+    """f <- f max(1 + B( g / (H f + b) - 1 ), 1/2)  with  B = W H^T,  W = (1 + alpha) / (|H|^2 + alpha) times a limit.
 
-    otf: Array
-    rates: Array
+    "wb": the limit is a Butterworth filter whose half axes are the highest frequencies that are passed with |H| =
+    ``cutoff`` (Guo et al., Nat. Biotechnol. 38, 2020).  "omw": it is 1 where |H| >= ``cutoff`` and 0 elsewhere
+    (Ruan et al. 2024).
+
+    Where light is not measured everywhere (edges "extend", masks) a B at once would meet the jump at the frame's faces
+    and put what comes from outside onto them.  There the correction of a plain step, H^T( g / (H f + b) ) / H^T 1 - 1,
+    which goes on smoothly across the faces, is made first, and W then undoes the blur in it: six transforms for four.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        data: Data,
+        weights: Array | None,
+        kind: Literal["wb", "omw"],
+        alpha: float,
+        cutoff: float,
+    ) -> None:
+        self._model, self._ops = problem.model, problem.backend.ops
+        self._data, self._weights = data, weights
+        self._otf = _sharpening(problem, kind, alpha, cutoff)
+        if weights is None:
+            self._otf *= self._model.otf
+        else:
+            self._otf *= np.float32(1 / self._model.size)
+
+    def factor(self) -> Array:
+        """``work`` <- the factor of the update, where it is H f."""
+        model, ops, data, work = self._model, self._ops, self._data, self._model.work
+        if self._weights is None:
+            ops.rl_excess(work, data.image, *data.scene)
+            model.adjoint(self._otf)
+        else:
+            ops.rl_ratio(work, data.image, *data.scene)
+            model.adjoint()
+            ops.rl_correction(work, self._weights)
+            model.correlate(self._otf)
+        ops.rl_unmatched_factor(work, self._weights)
+        return work
 
 
 def automatic_alpha(problem: Problem) -> float:
@@ -37,37 +69,24 @@ def automatic_alpha(problem: Problem) -> float:
     return float(np.clip(ALPHA_PER_INVERSE_SNR / max(snr_of(problem), 1e-3), LEAST_ALPHA, MOST_ALPHA))
 
 
-def back_projector(
-    problem: Problem, data: Data, weights: Array | None, kind: Literal["wb", "omw"], alpha: float, cutoff: float
-) -> BackProjector:
-    """Wiener filter conj(H) / (|H|^2 + alpha) times a band limit, scaled to 1 at frequency 0.
-
-    "wb": the limit is a Butterworth filter whose half axes are the highest frequencies that are passed with |H| =
-    ``cutoff`` (Guo et al., Nat. Biotechnol. 38, 2020).  "omw": it is 1 where |H| >= ``cutoff`` and 0 elsewhere
-    (Ruan et al., 2024).
-    """
+def _sharpening(problem: Problem, kind: Literal["wb", "omw"], alpha: float, cutoff: float) -> Array:
+    """W on the half spectrum, complex64."""
     model, xp = problem.model, problem.backend.xp
     otf = xp.empty_like(model.otf)
-    edges = _half_axes(problem, cutoff) if kind == "wb" else None
+    squares = _relative_squares(problem, cutoff) if kind == "wb" else None
     for z in range(model.domain[0]):
-        transfer = model.otf[z] * np.float32(model.size)
-        power = transfer.real**2 + transfer.imag**2
-        plane = transfer * (np.float32((1 + alpha) / model.size) / (power + np.float32(alpha)))
-        if edges is None:
+        power = xp.abs(model.otf[z] * np.float32(model.size)) ** 2
+        plane = np.float32(1 + alpha) / (power + np.float32(alpha))
+        if squares is None:
             plane *= power >= np.float32(cutoff) ** 2
         else:
-            radius = edges[0][z] + edges[1][:, None] + edges[2]
-            plane *= 1 / xp.sqrt(1 + xp.minimum(radius, 1e3) ** ORDER)
+            radius = squares[0][z] + squares[1][:, None] + squares[2]
+            plane /= xp.sqrt(1 + xp.minimum(radius, np.float32(1e3)) ** ORDER)
         otf[z] = plane
-    rates = model.empty()
-    if weights is None:
-        rates[...] = 1
-    else:
-        xp.minimum(weights, np.float32(LARGEST_RATE), out=rates)
-    return BackProjector(otf, rates)
+    return otf
 
 
-def _half_axes(problem: Problem, cutoff: float) -> tuple[NDArray[np.float32], Array, Array]:
+def _relative_squares(problem: Problem, cutoff: float) -> tuple[NDArray[np.float32], Array, Array]:
     """(k / k_c)^2 along each axis, where k_c is the highest frequency with |H| >= ``cutoff``, at least one step."""
     model, xp = problem.model, problem.backend.xp
     passed = xp.abs(model.otf) * np.float32(model.size) >= np.float32(cutoff)

@@ -55,7 +55,7 @@ def snr_of(problem: Problem) -> float:
     if problem.gain is not None:
         variance = problem.gain * unit * max(level, 0.0)
     else:
-        variance = noise_line(problem).variance(level)
+        variance = _difference_line(problem).variance(level)  # the quicker of the two: the root of it is needed
     return max(signal, 0.0) / float(np.sqrt(max(variance, 1e-18)))
 
 
@@ -95,6 +95,10 @@ def noise_line(problem: Problem) -> NoiseLine:
             snr = (peak - float(np.median(levels))) / float(np.sqrt(max(line.variance(peak), 1e-18)))
         else:
             return line
+    return _difference_line(problem)
+
+
+def _difference_line(problem: Problem) -> NoiseLine:
     levels, squares = differences(problem.image, problem.mask, problem.backend.xp)
     return fitted_line(levels / problem.highest, squares / problem.highest**2)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from gpudecon.backend import Array
 from gpudecon.errors import InputError
-from gpudecon.methods.back_projector import CUTOFF_PER_ALPHA, BackProjector, automatic_alpha, back_projector
+from gpudecon.methods.back_projector import CUTOFF_PER_ALPHA, BackProjector, automatic_alpha
 from gpudecon.methods.least_squares import inner_product
 from gpudecon.methods.problem import Data, Problem, check_options
 from gpudecon.methods.start import Start, start_estimate
@@ -103,7 +103,7 @@ class RichardsonLucy:
         """See `Method`."""
         penalised = self.tv > 0 or self.goods_roughness > 0 or self.tikhonov > 0
         accelerated = {"none": 1.0, "shb": 2.0, "biggs": 4.0}[self.acceleration]
-        return accelerated + penalised + 2.0 * (self.back_projector != "matched")
+        return accelerated + penalised + 1.0 * (self.back_projector != "matched")
 
     def settled(self, problem: Problem) -> RichardsonLucy:
         """The same with what is automatic chosen for this problem."""
@@ -132,10 +132,7 @@ class RichardsonLucy:
                     projector, advance = None, self._advance(problem, estimate)
                 lowest = min(lowest, now)
             if projector is not None:
-                ops.rl_excess(work, data.image, *data.scene)
-                model.adjoint(projector.otf)
-                ops.rl_unmatched_factor(work, projector.rates)
-                yield advance(work, penalised(estimate, None))
+                yield advance(projector.factor(), penalised(estimate, None))
             else:
                 ops.rl_ratio(work, data.image, *data.scene)
                 model.adjoint()
@@ -147,7 +144,7 @@ class RichardsonLucy:
         chosen = self.settled(problem)
         assert not isinstance(chosen.alpha, str)
         assert not isinstance(chosen.cutoff, str)
-        return back_projector(problem, data, weights, self.back_projector, chosen.alpha, chosen.cutoff)
+        return BackProjector(problem, data, weights, self.back_projector, chosen.alpha, chosen.cutoff)
 
     def _penalty(self, problem: Problem) -> Callable[[Array, Array | None], Array | None]:
         """What makes an update's weights of H^T's: the one-step-late form (Green, IEEE Trans. Med. Imaging 9, 1990)."""

@@ -34,10 +34,7 @@ def start_estimate(problem: Problem, data: Data, weights: Array | None, start: S
             inside[...] = light if data.mask is None else xp.where(data.mask != 0, light, inside)
             if start == "lowpass":
                 model.work[...] = estimate
-                model.fft.convolve(
-                    model.work, model.spectrum, model.work, model.otf,
-                    conjugate=True, filled=model.domain[0], needed=model.domain[0],
-                )  # fmt: skip
+                model.correlate(model.otf)
                 estimate[...] = model.work
         xp.maximum(estimate, xp.float32(DARKEST * level), out=estimate)
     if weights is not None:

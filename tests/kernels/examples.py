@@ -23,7 +23,7 @@ SHAPES = [
     ((7, 9, 70), (6, 5, 37)),
 ]
 PIXELS = ["uint8", "uint16", "int16", "float32"]
-PITCHED = {"step", "rates", "work", "estimate", "previous", "weights", "source", "target", "other"}
+PITCHED = {"step", "work", "estimate", "previous", "weights", "source", "target", "other"}
 
 
 def pixels(rng: np.random.Generator, shape: Shape, dtype: str) -> np.ndarray:
@@ -87,10 +87,15 @@ def rl_excess(
     return rl_ratio(rng, domain, box, dtype, full)
 
 
-def rl_unmatched_factor(rng: np.random.Generator, domain: Shape, box: Shape) -> Arguments:
-    rates = rng.uniform(0.1, 4.0, domain).astype(np.float32)
-    rates[rng.random(domain) < 0.2] = 0
-    return {"work": signed(rng, domain), "rates": rates}
+def rl_correction(rng: np.random.Generator, domain: Shape, box: Shape) -> Arguments:
+    weights = positive(rng, domain)
+    weights[rng.random(domain) < 0.2] = 0
+    return {"work": signed(rng, domain), "weights": weights}
+
+
+def rl_unmatched_factor(rng: np.random.Generator, domain: Shape, box: Shape, weighted: bool = True) -> Arguments:
+    arguments = rl_correction(rng, domain, box)
+    return {**arguments, "weights": arguments["weights"] if weighted else None}
 
 
 def rl_step(rng: np.random.Generator, domain: Shape, box: Shape, weighted: bool = True) -> Arguments:
@@ -270,6 +275,7 @@ EXAMPLES: dict[str, Callable[..., Arguments]] = {
         multiply_otf,
         rl_ratio,
         rl_excess,
+        rl_correction,
         rl_unmatched_factor,
         rl_step,
         rl_predict,
