@@ -48,7 +48,7 @@ class RichardsonLucy:
         Of "wb" and "omw": the Wiener constant, B ~ conj(H) / (|H|^2 + alpha); "auto": 1.5 / SNR of the brightest
         structure, between 0.1 and 1.
     cutoff
-        Of "wb" and "omw": the transfer |H| at which the band of B ends; "auto": alpha / 10.
+        Of "wb" and "omw": the transfer |H| at which the band of B ends; "auto": 0.3 alpha.
     tv
         Weight of total variation (Dey et al., Microsc. Res. Tech. 69, 2006), such as 0.01: smooth regions, sharp edges.
     goods_roughness
