@@ -47,6 +47,7 @@ class Size:
     phantoms: tuple[str, ...]
     photons: tuple[int, ...]
     timed: tuple[tuple[str, int], ...]  # (phantom, photons) of the section time_to_quality
+    whole: tuple[tuple[str, int], ...]  # there, too, with a specimen that the frame does not cut
     pictured: int  # photons of the pictures
     most: int
     rounds: int
@@ -61,6 +62,7 @@ FULL = Size(
     phantoms=("filaments", "beads", "shells", "nuclei"),
     photons=(20, 200, 2000),
     timed=(("filaments", 200), ("filaments", 2000), ("nuclei", 200), ("nuclei", 2000)),
+    whole=(("nuclei", 200), ("nuclei", 2000)),
     pictured=200,
     most=200,
     rounds=3,
@@ -75,6 +77,7 @@ QUICK = replace(
     phantoms=("filaments", "nuclei"),
     photons=(20, 200),
     timed=(("nuclei", 200),),
+    whole=(("nuclei", 200),),
     most=6,
     rounds=2,
     bars=(8, 20, 24),
@@ -149,7 +152,7 @@ def time_to_quality(rows: Rows, followed: Followed, size: Size) -> None:
     The number of iterations is read from the curves; then calls with that number run in turn, without a callback.
     """
     case = followed.case
-    if (case.labels["phantom"], case.labels["photons"]) not in size.timed:
+    if (case.labels["phantom"], case.labels["photons"]) not in (size.timed if case.labels["is_cut"] else size.whole):
         return
     target = WITHIN * followed.plain.least
     calls: dict[str, Callable[[], object]] = {}
@@ -313,6 +316,10 @@ def phantoms(
                 pictures[name] = case, _pictured(followed)
             seconds = time.perf_counter() - start
             print(f"{optic:12} {name:10} {photons:5} photons  {seconds:6.1f} s", flush=True)
+    if "time_to_quality" in sections:
+        for name, photons in size.whole:
+            case = simulated(optic, name, photons, size.frame, size.window, is_cut=False)
+            time_to_quality(rows, Followed(case, variants, size.most), size)
     if pictures:
         save_picture(images / f"quality_{optic}.png", optic, pictures)
 

@@ -70,17 +70,22 @@ class Case:
         )
 
 
-def simulated(optic: str, name: str, photons: float, frame: Shape, window: Shape) -> Case:
+def simulated(optic: str, name: str, photons: float, frame: Shape, window: Shape, *, is_cut: bool = True) -> Case:
     """A frame out of a specimen that is larger by the PSF's window, so that structures and their light cross its faces.
 
-    ``photons`` at the brightest voxel of the blurred specimen, and `HAZE` everywhere.
+    Or, if not ``is_cut``, a specimen that ends a quarter of the window inside of the faces.  ``photons`` at the
+    brightest voxel of the blurred specimen, and `HAZE` everywhere.
     """
     size = tuple(n + 2 * (w // 2) for n, w in zip(frame, window, strict=True))
     inside = tuple(slice(w // 2, w // 2 + n) for n, w in zip(frame, window, strict=True))
     truth, psf = _specimen(name, size), _psf(optic, window)
+    if not is_cut:
+        core = tuple(n - w // 2 for n, w in zip(frame, window, strict=True))
+        margins = [((n - c) // 2, n - c - (n - c) // 2) for n, c in zip(size, core, strict=True)]
+        truth = np.pad(_specimen(name, core), margins)
     grey, _ = expose(truth, psf, peak_photons=photons, haze_photons=HAZE, camera=CAMERA, seed=2)
     return Case(
-        {"optic": optic, "phantom": name, "photons": photons, "shape": frame},
+        {"optic": optic, "phantom": name, "photons": photons, "shape": frame, "is_cut": is_cut},
         grey[inside],
         truth[inside],
         psf,

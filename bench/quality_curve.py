@@ -14,7 +14,8 @@ from quality_cases import Case
 from quality_variants import Variant
 
 from gpudecon.errors import RunError
-from gpudecon.quality.metrics import nrmse, resolution_um
+from gpudecon.quality.fourier_correlation import resolution_um
+from gpudecon.quality.metrics import nrmse
 
 
 class _EnoughError(Exception):
