@@ -61,7 +61,17 @@ def test_provenance(cli, run_line, psf, output):
     assert start <= datetime.datetime.fromisoformat(record["created"]) <= datetime.datetime.now(datetime.UTC)
     assert record["source"] == "stack.tif"
     assert record["method"] == "rl"
-    assert record["options"] == {"iterations": 5, "acceleration": "none"}
+    assert record["options"] == {
+        "iterations": 5,
+        "acceleration": "none",
+        "back_projector": "matched",
+        "alpha": "auto",
+        "cutoff": "auto",
+        "tv": 0.0,
+        "goods_roughness": 0.0,
+        "tikhonov": 0.0,
+        "start": "flat",
+    }
     assert record["settings"] == {
         "background": 90.0,
         "camera": None,
