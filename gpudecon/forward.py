@@ -67,9 +67,12 @@ class ForwardModel:
         """``work`` <- H estimate; valid on the image (``data_shape``), undefined behind it."""
         return self._convolve(estimate, conjugate=False, filled=self.domain[0], needed=self.data_shape[0])
 
-    def adjoint(self, otf: Array | None = None) -> Array:
-        """``work`` <- H^T work, where ``work`` is zero outside the data; with another ``otf`` that one's adjoint."""
-        return self._convolve(self.work, conjugate=True, filled=self.data_shape[0], needed=self.domain[0], otf=otf)
+    def adjoint(self, otf: Array | None = None, source: Array | None = None) -> Array:
+        """``work`` <- H^T source, by default ``work`` itself, which is zero outside the data; with another ``otf`` that
+        one's adjoint.
+        """
+        source = self.work if source is None else source
+        return self._convolve(source, conjugate=True, filled=self.data_shape[0], needed=self.domain[0], otf=otf)
 
     def load(self, image: Array) -> Array:
         """The data as float32 on ``data_shape``: the image itself, or continued into the margin."""

@@ -17,7 +17,7 @@ from gpudecon.methods.problem import Data, Problem, check_options
 from gpudecon.methods.start import Start, start_estimate
 
 SMOOTH = 1e-3  # of the image's brightness: differences below it count as none for the penalties
-RISE = 1e-3  # an unmatched step that raises the divergence by this fraction has gone too far
+RISE = 1e-3  # an unmatched step that raises the divergence by this fraction is taken back
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class RichardsonLucy:
     back_projector
         "matched": H^T.  "wb": Wiener-Butterworth (Guo et al., Nat. Biotechnol. 38, 2020) and "omw": OTF-masked Wiener
         (Ruan et al. 2024) undo part of the blur in H^T, f <- f max(1 + B( g / (H f + b) - 1 ), 1/2), and need a
-        few iterations.  The limit is no maximum of the likelihood: further iterations bring in noise.  If the
-        likelihood falls, the iteration goes on with H^T.
+        few iterations.  The limit is no maximum of the likelihood: further iterations bring in noise.  A step that
+        lowers the likelihood is taken back, and the iteration goes on with H^T.
     alpha
         Of "wb" and "omw": the Wiener constant, B ~ conj(H) / (|H|^2 + alpha); "auto": 1.5 / SNR of the brightest
         structure, between 0.1 and 1.
@@ -103,7 +103,7 @@ class RichardsonLucy:
         """See `Method`."""
         penalised = self.tv > 0 or self.goods_roughness > 0 or self.tikhonov > 0
         accelerated = {"none": 1.0, "shb": 2.0, "biggs": 4.0}[self.acceleration]
-        return accelerated + penalised + 2.0 * (self.back_projector != "matched")
+        return accelerated + penalised + 3.0 * (self.back_projector != "matched")
 
     def settled(self, problem: Problem) -> RichardsonLucy:
         """The same with what is automatic chosen for this problem."""
@@ -120,26 +120,33 @@ class RichardsonLucy:
         weights = problem.weights(data)
         projector = self._projector(problem, data, weights)
         penalised = self._penalty(problem)
-        divergence = _divergence(problem, data)
         estimate = start_estimate(problem, data, weights, self.start)
         advance = self._advance(problem, estimate)
-        lowest = float("inf")
+        if projector is not None:
+            divergence = _divergence(problem, data)
+            kept = model.empty()  # between steps H f, which others would overwrite in ``work``; within a step f
+            kept[...] = model.blur(estimate)
+            lowest = divergence(kept)
         for _ in range(self.iterations):
-            work = model.blur(estimate)
             if projector is not None:
-                now = divergence(work)
-                if now > (1 + RISE) * lowest:
-                    projector, advance = None, self._advance(problem, estimate)
-                lowest = min(lowest, now)
-            if projector is not None:
-                ops.rl_excess(work, data.image, *data.scene)
-                model.adjoint(projector.otf)
+                ops.rl_excess(kept, data.image, *data.scene)
+                work = model.adjoint(projector.otf, kept)
+                kept[...] = estimate
                 ops.rl_unmatched_factor(work, projector.rates)
-                yield advance(work, penalised(estimate, None))
-            else:
-                ops.rl_ratio(work, data.image, *data.scene)
-                model.adjoint()
-                yield advance(work, penalised(estimate, weights))
+                latest = advance(work, penalised(estimate, None))
+                now = divergence(model.blur(estimate))
+                if now <= (1 + RISE) * lowest:
+                    lowest = min(lowest, now)
+                    kept[...] = model.work
+                    yield latest
+                    continue
+                estimate[...] = kept
+                del projector, kept, latest  # the next line needs room
+                projector, advance = None, self._advance(problem, estimate)
+            work = model.blur(estimate)
+            ops.rl_ratio(work, data.image, *data.scene)
+            model.adjoint()
+            yield advance(work, penalised(estimate, weights))
 
     def _projector(self, problem: Problem, data: Data, weights: Array | None) -> BackProjector | None:
         if self.back_projector == "matched":
