@@ -19,6 +19,8 @@ from gpudecon.methods.start import Start, start_estimate
 SMOOTH = 1e-3  # of the image's brightness: differences below it count as none for the penalties
 RISE = 1e-3  # an unmatched step that raises the divergence by this fraction is taken back
 
+CHOOSING = 7.5  # fields that measuring the signal-to-noise ratio takes at most: where there is no margin
+
 
 @dataclass(frozen=True)
 class RichardsonLucy:
@@ -102,8 +104,10 @@ class RichardsonLucy:
     def arrays(self) -> float:
         """See `Method`."""
         penalised = self.tv > 0 or self.goods_roughness > 0 or self.tikhonov > 0
-        accelerated = {"none": 1.0, "shb": 2.0, "biggs": 4.0}[self.acceleration]
-        return accelerated + penalised + 3.0 * (self.back_projector != "matched")
+        fields = {"none": 1.0, "shb": 2.0, "biggs": 4.0}[self.acceleration] + penalised
+        if self.back_projector != "matched":
+            fields = max(fields + 3.0, CHOOSING if self.alpha == "auto" else 0.0)
+        return max(fields, 3.0) if self.start == "wiener" else fields
 
     def settled(self, problem: Problem) -> RichardsonLucy:
         """The same with what is automatic chosen for this problem."""
@@ -119,8 +123,8 @@ class RichardsonLucy:
         data = problem.data()
         weights = problem.weights(data)
         projector = self._projector(problem, data, weights)
-        penalised = self._penalty(problem)
         estimate = start_estimate(problem, data, weights, self.start)
+        penalised = self._penalty(problem)
         advance = self._advance(problem, estimate)
         if projector is not None:
             divergence = _divergence(problem, data)
