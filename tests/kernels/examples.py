@@ -131,7 +131,7 @@ def tv_factor(rng: np.random.Generator, domain: Shape, box: Shape, weighted: boo
         "strength": 0.4,
         "smooth": 0.5,
         "scale_z": 0.4,
-        "scale_y": 1.0,
+        "scale_y": 0.7,
         "scale_x": 0.9,
     }
 

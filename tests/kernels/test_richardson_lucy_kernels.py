@@ -172,7 +172,7 @@ def test_factors_hold_the_gradient_of_the_penalty(device, rng, weighted, shape, 
     arguments = EXAMPLES[method](rng, shape, shape, weighted)
     smooth = arguments.get("smooth", 0.0)
     f = arguments["estimate"].astype(float)
-    gradient = derivative(energy, f, smooth, (0.4, 1.0, 0.9))
+    gradient = derivative(energy, f, smooth, [arguments[f"scale_{axis}"] for axis in "zyx"])
     weights = arguments["weights"].astype(float) if weighted else 1.0
     exact = weights / np.clip(1 + arguments["strength"] * gradient, 0.5, 2)
     for result in both(device, method, arguments)[0]:
