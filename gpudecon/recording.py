@@ -64,7 +64,7 @@ def problem_of(
         image = np.where(measured, image, 0)  # CuPy's where for its arrays
     lowest, highest = _checked_range(image)
     camera = conditions.camera or Camera()
-    background, varying = _background(image, conditions.background)
+    background, varying = _background(image, measured, conditions.background)
     shift = camera.read_variance - camera.offset
     lowest, highest = lowest + shift, highest + shift
     background = max(background - camera.offset, 0.0) + camera.read_variance if conditions.camera else background
@@ -128,10 +128,10 @@ def _measured(image: Array, mask: Array | None, saturation: float | None) -> Arr
     return measured
 
 
-def _background(image: Array, background: Background) -> tuple[float, Array | None]:
+def _background(image: Array, measured: Array | None, background: Background) -> tuple[float, Array | None]:
     """(constant part, image of the rest or None) of the background."""
     if isinstance(background, str):
-        return estimate_background(image), None
+        return estimate_background(image, measured), None
     if _is_number(background):
         return float(background), None
     if tuple(background.shape) != tuple(image.shape):

@@ -1,13 +1,14 @@
 // Regularised Richardson-Lucy: what a penalty on roughness makes of the weights of an update.
 //
-// tv_factor         out <- weights / c(1 + strength G),  G = -div( grad f / sqrt(|grad f|^2 + smooth^2) )
-// good_factor       out <- weights / c(1 + strength G),  G = -4 (Laplace q) / q  with  q = sqrt(f + smooth)
-// tikhonov_factor   out <- weights / c(1 + strength G),  G = -Laplace f
+// tv_factor         factors <- weights / c(1 + strength G),  G = -div( grad f / sqrt(|grad f|^2 + smooth^2) )
+// good_factor       factors <- weights / c(1 + strength G),  G = -4 (Laplace q) / q  with  q = sqrt(f + smooth)
+// tikhonov_factor   factors <- weights / c(1 + strength G),  G = -Laplace f
 //
 // f = estimate; c(x) = min(max(x, 1/2), 2).  Gradients take forward differences times scale_z, _y, _x, and 0 at the
 // last sample of an axis; the divergence is minus their adjoint, and Laplace = div grad.
 //
-// out, estimate, weights   float32 (nz, ny, nx), rows `..pitch` floats apart; weights may be null and then count as 1
+// factors, estimate, weights   float32 (nz, ny, nx), rows `..pitch` floats apart; weights may be null and then count
+//                              as 1
 #ifndef GPUDECON_COMMON
 #include "common.cuh"
 #endif
@@ -45,16 +46,16 @@ __device__ inline float limited_inverse(float x)
     return 1.0f / (x > 2.0f ? 2.0f : at_least(x, 0.5f));
 }
 
-__device__ inline void store_factor(float* out, const float* weights, Voxel v, float denominator, int ny,
-                                    int out_pitch, int weights_pitch)
+__device__ inline void store_factor(float* factors, const float* weights, Voxel v, float denominator, int ny,
+                                    int factors_pitch, int weights_pitch)
 {
     float factor = limited_inverse(denominator);
-    out[offset_of(v, ny, out_pitch)] = weights ? factor * weights[offset_of(v, ny, weights_pitch)] : factor;
+    factors[offset_of(v, ny, factors_pitch)] = weights ? factor * weights[offset_of(v, ny, weights_pitch)] : factor;
 }
 
-extern "C" __global__ void tv_factor(float* out, const float* estimate, const float* weights, float strength,
+extern "C" __global__ void tv_factor(float* factors, const float* estimate, const float* weights, float strength,
                                      float smooth, float scale_z, float scale_y, float scale_x, int nz, int ny, int nx,
-                                     int out_pitch, int estimate_pitch, int weights_pitch)
+                                     int factors_pitch, int estimate_pitch, int weights_pitch)
 {
     Voxel v = this_voxel();
     if (!is_inside(v, nz, ny, nx)) return;
@@ -74,7 +75,7 @@ extern "C" __global__ void tv_factor(float* out, const float* estimate, const fl
         Gradient before = gradient_at(f, {v.z, v.y, v.x - 1});
         divergence -= scale_x * (before.x * inverse_length(before, smooth));
     }
-    store_factor(out, weights, v, 1.0f - strength * divergence, ny, out_pitch, weights_pitch);
+    store_factor(factors, weights, v, 1.0f - strength * divergence, ny, factors_pitch, weights_pitch);
 }
 
 // Of f itself, or of sqrt(f + smooth).
@@ -94,23 +95,24 @@ __device__ inline float laplacian_at(const Field& f, Voxel v, bool root, float s
     return f.scale_z * f.scale_z * z + f.scale_y * f.scale_y * y + f.scale_x * f.scale_x * x;
 }
 
-extern "C" __global__ void good_factor(float* out, const float* estimate, const float* weights, float strength,
+extern "C" __global__ void good_factor(float* factors, const float* estimate, const float* weights, float strength,
                                        float smooth, float scale_z, float scale_y, float scale_x, int nz, int ny,
-                                       int nx, int out_pitch, int estimate_pitch, int weights_pitch)
+                                       int nx, int factors_pitch, int estimate_pitch, int weights_pitch)
 {
     Voxel v = this_voxel();
     if (!is_inside(v, nz, ny, nx)) return;
     Field f = {estimate, nz, ny, nx, estimate_pitch, scale_z, scale_y, scale_x};
     float curvature = laplacian_at(f, v, true, smooth) / sqrtf(value_at(f, v) + smooth);
-    store_factor(out, weights, v, 1.0f - 4.0f * strength * curvature, ny, out_pitch, weights_pitch);
+    store_factor(factors, weights, v, 1.0f - 4.0f * strength * curvature, ny, factors_pitch, weights_pitch);
 }
 
-extern "C" __global__ void tikhonov_factor(float* out, const float* estimate, const float* weights, float strength,
-                                           float scale_z, float scale_y, float scale_x, int nz, int ny, int nx,
-                                           int out_pitch, int estimate_pitch, int weights_pitch)
+extern "C" __global__ void tikhonov_factor(float* factors, const float* estimate, const float* weights,
+                                           float strength, float scale_z, float scale_y, float scale_x, int nz, int ny,
+                                           int nx, int factors_pitch, int estimate_pitch, int weights_pitch)
 {
     Voxel v = this_voxel();
     if (!is_inside(v, nz, ny, nx)) return;
     Field f = {estimate, nz, ny, nx, estimate_pitch, scale_z, scale_y, scale_x};
-    store_factor(out, weights, v, 1.0f - strength * laplacian_at(f, v, false, 0.0f), ny, out_pitch, weights_pitch);
+    float denominator = 1.0f - strength * laplacian_at(f, v, false, 0.0f);
+    store_factor(factors, weights, v, denominator, ny, factors_pitch, weights_pitch);
 }

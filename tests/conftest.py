@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -33,5 +34,19 @@ def asymmetric_psf():
         envelope = np.exp(-sum((g - 0.2 * i) ** 2 for i, g in enumerate(grid)) / 2)
         psf = envelope * rng.uniform(0.2, 1.0, shape)
         return (psf / psf.sum()).astype(np.float32)
+
+    return make
+
+
+@pytest.fixture
+def scene(asymmetric_psf, rng):
+    """A function (shape, psf shape) -> (image with a blurred blob well inside, PSF)."""
+
+    def make(shape, psf_shape):
+        truth = np.zeros(shape, np.float32)
+        truth[tuple(n // 2 for n in shape)] = 1000
+        truth[tuple(n // 2 - (n > 4) for n in shape)] = 600
+        psf = asymmetric_psf(psf_shape)
+        return rng.poisson(ndimage.convolve(truth, psf, mode="constant")).astype(np.float32), psf
 
     return make

@@ -165,7 +165,7 @@ class CudaOps:
 
     def tv_factor(
         self,
-        out: Array,
+        factors: Array,
         estimate: Array,
         weights: Array | None,
         strength: float,
@@ -174,11 +174,11 @@ class CudaOps:
         scale_y: float,
         scale_x: float,
     ) -> None:
-        self._factor("tv_factor", out, estimate, weights, strength, smooth, scale_z, scale_y, scale_x)
+        self._factor("tv_factor", factors, estimate, weights, strength, smooth, scale_z, scale_y, scale_x)
 
     def good_factor(
         self,
-        out: Array,
+        factors: Array,
         estimate: Array,
         weights: Array | None,
         strength: float,
@@ -187,11 +187,11 @@ class CudaOps:
         scale_y: float,
         scale_x: float,
     ) -> None:
-        self._factor("good_factor", out, estimate, weights, strength, smooth, scale_z, scale_y, scale_x)
+        self._factor("good_factor", factors, estimate, weights, strength, smooth, scale_z, scale_y, scale_x)
 
     def tikhonov_factor(
         self,
-        out: Array,
+        factors: Array,
         estimate: Array,
         weights: Array | None,
         strength: float,
@@ -199,11 +199,11 @@ class CudaOps:
         scale_y: float,
         scale_x: float,
     ) -> None:
-        self._factor("tikhonov_factor", out, estimate, weights, strength, scale_z, scale_y, scale_x)
+        self._factor("tikhonov_factor", factors, estimate, weights, strength, scale_z, scale_y, scale_x)
 
-    def _factor(self, kernel: str, out: Array, estimate: Array, weights: Array | None, *scalars: float) -> None:
-        sizes = *_domain(out), _pitch(estimate, out.shape), _pitch(weights, out.shape)
-        self._launch(kernel, out.shape, (out, estimate, weights, *map(np.float32, scalars), *sizes))
+    def _factor(self, kernel: str, factors: Array, estimate: Array, weights: Array | None, *scalars: float) -> None:
+        sizes = *_domain(factors), _pitch(estimate, factors.shape), _pitch(weights, factors.shape)
+        self._launch(kernel, factors.shape, (factors, estimate, weights, *map(np.float32, scalars), *sizes))
 
     def rl_update(self, estimate: Array, work: Array, weights: Array | None) -> None:
         shape = estimate.shape

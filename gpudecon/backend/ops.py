@@ -57,7 +57,7 @@ class Ops(Protocol):
     def rl_predict(self, estimate: Array, previous: Array, work: Array, momentum: float) -> None: ...
     def tv_factor(
         self,
-        out: Array,
+        factors: Array,
         estimate: Array,
         weights: Array | None,
         strength: float,
@@ -68,7 +68,7 @@ class Ops(Protocol):
     ) -> None: ...
     def good_factor(
         self,
-        out: Array,
+        factors: Array,
         estimate: Array,
         weights: Array | None,
         strength: float,
@@ -79,7 +79,7 @@ class Ops(Protocol):
     ) -> None: ...
     def tikhonov_factor(
         self,
-        out: Array,
+        factors: Array,
         estimate: Array,
         weights: Array | None,
         strength: float,

@@ -13,7 +13,9 @@ Array = Any
 
 
 class RoughnessOps(HasSlabs):
-    """Twins of ``kernels/roughness.cu``: out <- weights / min(max(1 + strength G, 1/2), 2), G a penalty's gradient.
+    """Twins of ``kernels/roughness.cu``: factors <- weights / c(1 + strength G), G the gradient of a penalty.
+
+    c(x) = min(max(x, 1/2), 2).
 
     ``weights`` may be None and then counts as 1.  Gradients take forward differences times ``scale_z``, ``_y``,
     ``_x``, and 0 at the last sample of an axis; the divergence is minus their adjoint, and the Laplacian div grad.
@@ -21,7 +23,7 @@ class RoughnessOps(HasSlabs):
 
     def tv_factor(
         self,
-        out: Array,
+        factors: Array,
         estimate: Array,
         weights: Array | None,
         strength: float,
@@ -40,11 +42,11 @@ class RoughnessOps(HasSlabs):
                 s * _backward(step / length, axis) for axis, (s, step) in enumerate(zip(scales, steps, strict=True))
             )
 
-        self._factor(out, estimate, weights, strength, gradient_of_penalty)
+        self._factor(factors, estimate, weights, strength, gradient_of_penalty)
 
     def good_factor(
         self,
-        out: Array,
+        factors: Array,
         estimate: Array,
         weights: Array | None,
         strength: float,
@@ -59,11 +61,11 @@ class RoughnessOps(HasSlabs):
             root = np.sqrt(field + np.float32(smooth))
             return np.float32(-4) * _laplacian(root, (scale_z, scale_y, scale_x)) / root
 
-        self._factor(out, estimate, weights, strength, gradient_of_penalty)
+        self._factor(factors, estimate, weights, strength, gradient_of_penalty)
 
     def tikhonov_factor(
         self,
-        out: Array,
+        factors: Array,
         estimate: Array,
         weights: Array | None,
         strength: float,
@@ -72,11 +74,12 @@ class RoughnessOps(HasSlabs):
         scale_x: float,
     ) -> None:
         """G = -Laplacian of the estimate."""
-        self._factor(out, estimate, weights, strength, lambda field: -_laplacian(field, (scale_z, scale_y, scale_x)))
+        scales = (scale_z, scale_y, scale_x)
+        self._factor(factors, estimate, weights, strength, lambda field: -_laplacian(field, scales))
 
     def _factor(
         self,
-        out: Array,
+        factors: Array,
         estimate: Array,
         weights: Array | None,
         strength: float,
@@ -88,7 +91,7 @@ class RoughnessOps(HasSlabs):
             low, high = max(cut.start - 1, 0), min(cut.stop + 1, length)  # neighbours, where there are any
             gradient = gradient_of_penalty(estimate[low:high])[cut.start - low : cut.stop - low]
             factor = 1 / np.clip(1 + np.float32(strength) * gradient, np.float32(0.5), np.float32(2))
-            out[cut] = factor if weights is None else factor * weights[cut]
+            factors[cut] = factor if weights is None else factor * weights[cut]
 
         self.slabs.run(length, 4 * estimate[0].nbytes, planes)
 

@@ -25,7 +25,7 @@ class BackProjector:
 
     "wb": the limit is a Butterworth filter whose half axes are the highest frequencies that are passed with |H| =
     ``cutoff`` (Guo et al., Nat. Biotechnol. 38, 2020).  "omw": it is a mask of what the OTF passes (Ruan et al. 2024),
-    |H|^4 / (|H|^4 + cutoff^4): a mask with a sharp border rings across the faces.
+    (1 + cutoff^4) |H|^4 / (|H|^4 + cutoff^4): one with a sharp border rings across the faces.
 
     Where light is not measured everywhere (edges "extend", masks) a B at once would meet the jump at the frame's faces
     and put what comes from outside onto them.  There the correction of a plain step, H^T( g / (H f + b) ) / H^T 1 - 1,
@@ -78,7 +78,8 @@ def _sharpening(problem: Problem, kind: Literal["wb", "omw"], alpha: float, cuto
         power = xp.abs(model.otf[z] * np.float32(model.size)) ** 2
         plane = np.float32(1 + alpha) / (power + np.float32(alpha))
         if squares is None:
-            plane *= power**2 / (power**2 + np.float32(cutoff) ** 4)
+            fourth = np.float32(cutoff) ** 4
+            plane *= (1 + fourth) * power**2 / (power**2 + fourth)
         else:
             radius = squares[0][z] + squares[1][:, None] + squares[2]
             plane /= xp.sqrt(1 + xp.minimum(radius, np.float32(1e3)) ** ORDER)

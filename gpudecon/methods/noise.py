@@ -55,6 +55,7 @@ def snr_of(problem: Problem) -> float:
     if problem.gain is not None:
         variance = problem.gain * unit * max(level, 0.0)
     else:
+        del smooth, light, measured, ordered, bright  # the noise needs room
         variance = _difference_line(problem).variance(level)  # the quicker of the two: the root of it is needed
     return max(signal, 0.0) / float(np.sqrt(max(variance, 1e-18)))
 
@@ -147,6 +148,7 @@ def _beyond_support(problem: Problem, transfer: float) -> tuple[NDArray[np.float
     xp.multiply(model.work, model.work, out=squared_kernel)
     model.fft.forward(squared_kernel, model.spectrum)
     smear = model.spectrum * unit
+    del squared_kernel
 
     def through(field: Array, transfer_function: Array) -> Array:
         model.work[...] = 0
@@ -156,12 +158,22 @@ def _beyond_support(problem: Problem, transfer: float) -> tuple[NDArray[np.float
         model.fft.inverse(model.spectrum, model.work)
         return model.work[inside].astype(np.float64)
 
-    scaled = image.astype(np.float32) * np.float32(1 / problem.highest)
-    scaled -= scaled.mean(dtype=np.float64).astype(np.float32)
-    weight = xp.maximum(through(window**2, smear), 1e-12)
-    squares = through(window * scaled, band) ** 2 / weight
-    levels = through(window**2 * scaled, smear) / weight
     mean = float(image.mean(dtype=np.float64)) / problem.highest
-    axes = [0, 1, 2]
-    download = problem.backend.download
-    return download(in_boxes(levels, axes)).ravel() + mean, download(in_boxes(squares, axes)).ravel()
+
+    def boxed(weighed: Array) -> NDArray[np.float64]:
+        weighed /= weight
+        means: NDArray[np.float64] = problem.backend.download(in_boxes(weighed, [0, 1, 2])).ravel()
+        return means
+
+    weight = through(window**2, smear)
+    xp.maximum(weight, 1e-12, out=weight)
+    field = image.astype(np.float32)
+    field *= np.float32(1 / problem.highest)
+    field -= field.mean(dtype=np.float64).astype(np.float32)
+    field *= window
+    squares = through(field, band)
+    squares *= squares
+    boxes = boxed(squares)
+    del squares
+    field *= window
+    return boxed(through(field, smear)) + mean, boxes

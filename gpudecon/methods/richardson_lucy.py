@@ -17,7 +17,9 @@ from gpudecon.methods.problem import Data, Problem, check_options
 from gpudecon.methods.start import Start, start_estimate
 
 SMOOTH = 1e-3  # of the image's brightness: differences below it count as none for the penalties
-RISE = 1e-3  # an unmatched step that raises the divergence by this fraction has gone too far
+RISE = 1e-3  # an unmatched step that raises the divergence by this fraction is taken back
+
+CHOOSING = 7.5  # fields that measuring the signal-to-noise ratio takes at most: where there is no margin
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,8 @@ class RichardsonLucy:
     back_projector
         "matched": H^T.  "wb": Wiener-Butterworth (Guo et al., Nat. Biotechnol. 38, 2020) and "omw": OTF-masked Wiener
         (Ruan et al. 2024) undo part of the blur in H^T, f <- f max(1 + B( g / (H f + b) - 1 ), 1/2), and need a
-        few iterations.  The limit is no maximum of the likelihood: further iterations bring in noise.  If the
-        likelihood falls, the iteration goes on with H^T.
+        few iterations.  The limit is no maximum of the likelihood: further iterations bring in noise.  A step that
+        lowers the likelihood is taken back, and the iteration goes on with H^T.
     alpha
         Of "wb" and "omw": the Wiener constant, B ~ conj(H) / (|H|^2 + alpha); "auto": 1.5 / SNR of the brightest
         structure, between 0.1 and 1.
@@ -102,8 +104,10 @@ class RichardsonLucy:
     def arrays(self) -> float:
         """See `Method`."""
         penalised = self.tv > 0 or self.goods_roughness > 0 or self.tikhonov > 0
-        accelerated = {"none": 1.0, "shb": 2.0, "biggs": 4.0}[self.acceleration]
-        return accelerated + penalised + 1.0 * (self.back_projector != "matched")
+        fields = {"none": 1.0, "shb": 2.0, "biggs": 4.0}[self.acceleration] + penalised
+        if self.back_projector != "matched":
+            fields = max(fields + 2.0, CHOOSING if self.alpha == "auto" else 0.0)
+        return max(fields, 3.0) if self.start == "wiener" else fields
 
     def settled(self, problem: Problem) -> RichardsonLucy:
         """The same with what is automatic chosen for this problem."""
@@ -119,24 +123,32 @@ class RichardsonLucy:
         data = problem.data()
         weights = problem.weights(data)
         projector = self._projector(problem, data, weights)
-        penalised = self._penalty(problem)
-        divergence = _divergence(problem, data)
         estimate = start_estimate(problem, data, weights, self.start)
+        penalised = self._penalty(problem)
         advance = self._advance(problem, estimate)
-        lowest = float("inf")
+        if projector is not None:
+            divergence = _divergence(problem, data)
+            kept = model.empty()  # between steps H f, which others would overwrite in ``work``; within a step f
+            kept[...] = model.blur(estimate)
+            lowest = divergence(kept)
         for _ in range(self.iterations):
+            if projector is not None:
+                model.work[...] = kept
+                kept[...] = estimate
+                latest = advance(projector.factor(), penalised(estimate, None))
+                now = divergence(model.blur(estimate))
+                if now <= (1 + RISE) * lowest:
+                    lowest = min(lowest, now)
+                    kept[...] = model.work
+                    yield latest
+                    continue
+                estimate[...] = kept
+                del projector, kept, latest  # the next line needs room
+                projector, advance = None, self._advance(problem, estimate)
             work = model.blur(estimate)
-            if projector is not None:
-                now = divergence(work)
-                if now > (1 + RISE) * lowest:
-                    projector, advance = None, self._advance(problem, estimate)
-                lowest = min(lowest, now)
-            if projector is not None:
-                yield advance(projector.factor(), penalised(estimate, None))
-            else:
-                ops.rl_ratio(work, data.image, *data.scene)
-                model.adjoint()
-                yield advance(work, penalised(estimate, weights))
+            ops.rl_ratio(work, data.image, *data.scene)
+            model.adjoint()
+            yield advance(work, penalised(estimate, weights))
 
     def _projector(self, problem: Problem, data: Data, weights: Array | None) -> BackProjector | None:
         if self.back_projector == "matched":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Literal
 
 from gpudecon.backend import Array
@@ -21,17 +22,16 @@ def start_estimate(problem: Problem, data: Data, weights: Array | None, start: S
     if start == "flat":
         estimate[...] = level
     else:
+        light = _light(problem, data, weights)
         if start == "wiener":
-            restored = filtered(problem, noise_to_signal=least_risk_ratio(problem), gamma=0.0, nonnegative=True)
-            estimate[...] = restored
+            nz, ny, nx = model.image_shape
+            boxed = xp.ascontiguousarray(light[:nz, :ny, :nx])
+            whole = dataclasses.replace(problem, image=boxed, background=0.0, background_image=None, mask=None)
+            estimate[...] = filtered(whole, noise_to_signal=least_risk_ratio(whole), gamma=0.0, nonnegative=True)
         else:
-            nz, ny, nx = data.image.shape
+            nz, ny, nx = light.shape
             estimate[...] = level  # where there are no data
-            inside = estimate[:nz, :ny, :nx]
-            light = data.image - xp.float32(data.background)
-            if data.background_image is not None:
-                light -= data.background_image
-            inside[...] = light if data.mask is None else xp.where(data.mask != 0, light, inside)
+            estimate[:nz, :ny, :nx] = light
             if start == "lowpass":
                 model.work[...] = estimate
                 model.correlate(model.otf)
@@ -40,6 +40,21 @@ def start_estimate(problem: Problem, data: Data, weights: Array | None, start: S
     if weights is not None:
         xp.multiply(estimate, weights > 0, out=estimate)
     return estimate
+
+
+def _light(problem: Problem, data: Data, weights: Array | None) -> Array:
+    """The data above the background; voxels that are not measured are the mean of those around, weighed by the PSF."""
+    model, xp = problem.model, problem.backend.xp
+    light = data.image - xp.float32(data.background)
+    if data.background_image is not None:
+        light -= data.background_image
+    if data.mask is None or weights is None:
+        return light
+    nz, ny, nx = light.shape
+    model.work[...] = 0
+    model.work[:nz, :ny, :nx] = light * (data.mask != 0)
+    around = model.adjoint()[:nz, :ny, :nx] * weights[:nz, :ny, :nx]
+    return xp.where(data.mask != 0, light, around)
 
 
 def flat_start(problem: Problem, data: Data, weights: Array | None) -> Array:

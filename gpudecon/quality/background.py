@@ -9,18 +9,26 @@ import numpy as np
 from gpudecon.backend import Array
 
 
-def estimate_background(image: Array) -> float:
+def estimate_background(image: Array, measured: Array | None = None) -> float:
     """The level of the darkest regions: the 1st percentile of the image after a mean over 3 voxels along each axis.
 
     Deliberately low: a background that is too high takes away specimen, one that is too low leaves a faint haze.  Works
-    on NumPy and CuPy arrays of any shape; at most about 10^7 voxels, taken from whole planes, are looked at.
+    on NumPy and CuPy arrays of any shape; at most about 10^7 voxels, taken from whole planes, are looked at.  Means
+    with voxels where ``measured`` is False do not count.
     """
     every = max(1, image.size // 10_000_000) if image.ndim == 3 else 1
-    planes: Any = image[::every] if every > 1 else image
-    smooth = planes.astype(np.float32)
+    values = _means(image[::every], along_z=every == 1)
+    if measured is not None:
+        whole = _means(measured[::every], along_z=every == 1) > 0.999
+        values = values[whole] if bool(whole.any()) else image[measured]
+    return float(np.percentile(values.get() if hasattr(values, "get") else values, 1))
+
+
+def _means(image: Array, *, along_z: bool) -> Array:
+    """Over 3 neighbours along each axis that has them; faces have none."""
+    smooth: Any = image.astype(np.float32)
     for axis, n in enumerate(smooth.shape):
-        if n >= 3 and not (every > 1 and axis == 0):
+        if n >= 3 and (along_z or axis > 0):
             parts = [smooth[(slice(None),) * axis + (slice(i, n - 2 + i),)] for i in range(3)]
             smooth = (parts[0] + parts[1] + parts[2]) / 3
-    values = smooth.get() if hasattr(smooth, "get") else smooth
-    return float(np.percentile(values, 1))
+    return smooth

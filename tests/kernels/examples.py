@@ -23,7 +23,7 @@ SHAPES = [
     ((7, 9, 70), (6, 5, 37)),
 ]
 PIXELS = ["uint8", "uint16", "int16", "float32"]
-PITCHED = {"step", "work", "estimate", "previous", "weights", "source", "target", "other"}
+PITCHED = {"work", "estimate", "previous", "weights", "step", "factors", "source", "target", "other"}
 
 
 def pixels(rng: np.random.Generator, shape: Shape, dtype: str) -> np.ndarray:
@@ -116,27 +116,6 @@ def rl_predict(rng: np.random.Generator, domain: Shape, box: Shape, momentum: fl
     }
 
 
-def tikhonov_factor(rng: np.random.Generator, domain: Shape, box: Shape, weighted: bool = True) -> Arguments:
-    return {
-        "out": unwritten(domain),
-        "estimate": positive(rng, domain),
-        "weights": positive(rng, domain) if weighted else None,
-        "strength": 0.01,
-        "scale_z": 0.4,
-        "scale_y": 1.0,
-        "scale_x": 0.9,
-    }
-
-
-def tv_factor(rng: np.random.Generator, domain: Shape, box: Shape, weighted: bool = True) -> Arguments:
-    arguments = list(tikhonov_factor(rng, domain, box, weighted).items())
-    return dict([*arguments[:3], ("strength", 0.15), ("smooth", 0.5), *arguments[4:]])
-
-
-def good_factor(rng: np.random.Generator, domain: Shape, box: Shape, weighted: bool = True) -> Arguments:
-    return {**tv_factor(rng, domain, box, weighted), "strength": 0.05}
-
-
 def rl_update(rng: np.random.Generator, domain: Shape, box: Shape, weighted: bool = True) -> Arguments:
     weights = positive(rng, domain) if weighted else None
     return {"estimate": positive(rng, domain), "work": signed(rng, domain), "weights": weights}
@@ -147,6 +126,29 @@ def rl_update_momentum(
 ) -> Arguments:
     arguments = rl_update(rng, domain, box, weighted)
     return {"estimate": arguments.pop("estimate"), "previous": positive(rng, domain), **arguments, "momentum": momentum}
+
+
+def tv_factor(rng: np.random.Generator, domain: Shape, box: Shape, weighted: bool = True) -> Arguments:
+    return {
+        "factors": unwritten(domain),
+        "estimate": positive(rng, domain),
+        "weights": positive(rng, domain) if weighted else None,
+        "strength": 0.4,
+        "smooth": 0.5,
+        "scale_z": 0.4,
+        "scale_y": 0.7,
+        "scale_x": 0.9,
+    }
+
+
+def good_factor(rng: np.random.Generator, domain: Shape, box: Shape, weighted: bool = True) -> Arguments:
+    return {**tv_factor(rng, domain, box, weighted), "strength": 0.13}
+
+
+def tikhonov_factor(rng: np.random.Generator, domain: Shape, box: Shape, weighted: bool = True) -> Arguments:
+    arguments = tv_factor(rng, domain, box, weighted)
+    arguments.pop("smooth")
+    return {**arguments, "strength": 0.005}
 
 
 def regularized_filter(
@@ -279,11 +281,11 @@ EXAMPLES: dict[str, Callable[..., Arguments]] = {
         rl_unmatched_factor,
         rl_step,
         rl_predict,
+        rl_update,
+        rl_update_momentum,
         tv_factor,
         good_factor,
         tikhonov_factor,
-        rl_update,
-        rl_update_momentum,
         regularized_filter,
         poisson_divergence,
         store_cropped,

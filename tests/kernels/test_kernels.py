@@ -20,9 +20,6 @@ from .examples import (
     poisson_divergence,
     radial_expand,
     regularized_filter,
-    rl_ratio,
-    rl_update,
-    rl_update_momentum,
     store_cropped,
 )
 
@@ -96,45 +93,6 @@ def test_load_extended_by_its_formula(device, rng):
 def test_multiply_otf(device, rng, domain, box, conjugate):
     [(actual, expected)] = both(device, "multiply_otf", multiply_otf(rng, domain, box, conjugate))
     assert_allclose(actual, expected, rtol=4 * EPS)  # of the modulus: two products and a sum on either side
-
-
-@shapes
-@each_type
-@pytest.mark.parametrize("full", [False, True])
-def test_rl_ratio(device, rng, domain, box, dtype, full):
-    arguments = rl_ratio(rng, domain, box, dtype, full)
-    [(actual, expected)] = both(device, "rl_ratio", arguments)
-    assert_allclose(actual, expected, rtol=4 * EPS)  # two sums, added in either order, and a quotient
-    nz, ny, nx = box
-    if full:
-        assert not actual[:nz, :ny, :nx][arguments["mask"] == 0].any()
-        model = arguments["work"][:nz, :ny, :nx] + arguments["background_image"].astype(np.float64) + 0.7
-        measured = np.where(arguments["mask"] > 0, arguments["image"] / np.maximum(model, 0.1), 0)
-        assert_allclose(actual[:nz, :ny, :nx], measured, rtol=8 * EPS)
-    actual[:nz, :ny, :nx] = 0
-    assert not actual.any()
-
-
-@shapes
-@pytest.mark.parametrize("weighted", [False, True])
-def test_rl_update(device, rng, domain, box, weighted):
-    [(actual, expected)] = both(device, "rl_update", rl_update(rng, domain, box, weighted))
-    assert_allclose(actual, expected, rtol=2 * EPS)  # two products
-    assert (actual == 0).any()
-    assert (actual > 0).any()
-
-
-@shapes
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("momentum", [0.0, 0.6])
-def test_rl_update_momentum(device, rng, domain, box, weighted, momentum):
-    arguments = rl_update_momentum(rng, domain, box, weighted, momentum)
-    pairs = both(device, "rl_update_momentum", arguments, ["estimate", "previous"])
-    [(estimate, expected_estimate), (previous, expected_previous)] = pairs
-    assert_allclose(previous, expected_previous, rtol=2 * EPS)  # two products
-    # five roundings of numbers of this size, one of which cancels
-    largest = max(expected_previous.max(), arguments["previous"].max())
-    assert_allclose(estimate, expected_estimate, rtol=0, atol=5 * EPS * largest)
 
 
 @shapes
@@ -246,15 +204,11 @@ def test_radial_expand_refuses_a_short_table(device, rng):
     ("method", "poisoned"),
     [
         ("load_extended", "image"),
-        ("rl_ratio", "work"),
-        ("rl_update", "work"),
-        ("rl_update_momentum", "work"),
         ("poisson_divergence", "work"),
     ],
 )
 def test_nan_is_not_hidden(device, rng, method, poisoned):
-    dtype = {"dtype": "float32"} if method in {"load_extended", "rl_ratio", "poisson_divergence"} else {}
-    arguments = EXAMPLES[method](rng, *SHAPES[0], **dtype)
+    arguments = EXAMPLES[method](rng, *SHAPES[0], dtype="float32")
     arguments[poisoned][0, 0, 0] = np.nan
     actual = after_kernel(device, method, arguments)
     expected = after_twin(NumpyOps(Slabs(1)), method, arguments)
@@ -284,17 +238,10 @@ def shorter(array):
         ("load_extended", "work", shorter),
         ("multiply_otf", "otf", shorter),
         ("multiply_otf", "spectrum", sparse),
-        ("rl_ratio", "work", sparse),
-        ("rl_update", "work", shorter),
-        ("rl_update", "weights", wide),
-        ("rl_update_momentum", "previous", shorter),
         ("regularized_filter", "laplacian_x", wide),
         ("regularized_filter", "laplacian_z", shorter),
         ("poisson_divergence", "rows", shorter),
         ("poisson_divergence", "background_image", shorter),
-        ("rl_ratio", "background_image", wide),
-        ("rl_ratio", "mask", wide),
-        ("rl_ratio", "mask", shorter),
         ("radial_expand", "out", wide),
         ("radial_expand", "table", shorter),
         ("store_cropped", "source", shorter),
