@@ -142,7 +142,7 @@ def tv_factor(rng: np.random.Generator, domain: Shape, box: Shape, weighted: boo
 
 
 def good_factor(rng: np.random.Generator, domain: Shape, box: Shape, weighted: bool = True) -> Arguments:
-    return {**tv_factor(rng, domain, box, weighted), "strength": 0.13}
+    return {**tv_factor(rng, domain, box, weighted), "strength": 0.16}
 
 
 def tikhonov_factor(rng: np.random.Generator, domain: Shape, box: Shape, weighted: bool = True) -> Arguments:

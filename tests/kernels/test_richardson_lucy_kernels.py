@@ -154,9 +154,9 @@ def derivative(energy, f, *constants):
 
 # how many eps the denominator 1 + strength G may be off, for estimates up to 100 and the examples' constants:
 # tv       6 terms up to 1 of 8 roundings each, 6 sums of numbers up to 5, times 0.4
-# good     6 differences of roots up to 10, 5 sums of numbers up to 40, times 4 * 0.13 over a root of at least 1
+# good     6 differences of roots up to 10, 5 sums of numbers up to 40, times 4 * 0.16 over a root of at least 1
 # tikhonov 6 differences of numbers up to 100 and 5 sums of numbers up to 400, times 0.005
-DENOMINATOR = {"tv_factor": 32, "good_factor": 146, "tikhonov_factor": 16}
+DENOMINATOR = {"tv_factor": 32, "good_factor": 180, "tikhonov_factor": 16}
 
 
 @shapes
