@@ -170,8 +170,11 @@ def column_multiplicity(problem: Problem) -> Array:
     return problem.backend.upload(twice)
 
 
-def fading(n: int) -> NDArray[np.float32]:
-    """1 in the middle half, sin^2 over a quarter at either end; all 1 for fewer than 8 samples."""
-    k = n // 4 if n >= 8 else 0
+def fading(n: int, least: int = 0) -> NDArray[np.float32]:
+    """1 in the middle half, sin^2 over a quarter at either end; all 1 for fewer than 8 samples.
+
+    ``least`` samples fade at either end, as far as there are so many: short axes leak less then into far frequencies.
+    """
+    k = min(max(n // 4, least), n // 2) if n >= 8 else 0
     rise = np.sin(np.pi / 2 * (np.arange(k) + 0.5) / max(k, 1)) ** 2
     return np.concatenate([rise, np.ones(n - 2 * k), rise[::-1]]).astype(np.float32)

@@ -21,10 +21,11 @@ SEEN = (0.02, 0.06)  # transfers at which the power of structure is read
 TOLERATED = 1.1  # a PSF that is this much too wide has no finding
 FARTHEST = 1.6  # frequencies that even a PSF so much narrower hides are the reference for the noise
 BAND_ENDS = (1.3, 1.45, 1.6)  # widths up to which the band is tried
-LEAST_RATIO = 0.35  # of the band's excess to the most that the PSF, tolerance included, explains
-DEVIATIONS = 6.0  # standard deviations of the noise that the band's excess must have
+LEAST_RATIO = 0.2  # of the band's excess to the most that the PSF, tolerance included, explains
+DEVIATIONS = 5.0  # standard deviations of the noise that the band's excess must have
 LEAST_EXCESS = 0.05  # of the noise's power, that it must have too
-LEAST_FREQUENCIES = 50.0  # independent ones in each of the three sets
+LEAST_FREQUENCIES = 20.0  # independent ones in each of the three sets
+LEAST_FADING = 12  # samples at either end of each axis: with fewer, coarse structure leaks into the band
 CELLS = (24, 48)  # most cells along kz, and along the lateral frequency up to half a cycle per voxel
 SAMPLED = (64, 256)  # most planes and rows of the spectrum that are looked at, about
 
@@ -125,9 +126,12 @@ def unexplained(problem: Problem, estimate: Array) -> Unexplained | None:
     there the image holds at most  |H|^2 S  with S the object's power.  A PSF that is too wide leaves structure where
     its own transfer is nearly 0.  So the residual's power over the noise, in the band just beyond the PSF's, is held
     against the extrapolation  |H_t|^2 <P> / <|H|^2>  from the power <P> over the noise where |H| is 0.02 to 0.06, with
-    H_t of a PSF 1.1 times narrower than given.  0.35 of that is asked, since the power of specimens falls with k; with
-    the true PSF simulations gave at most 0.2.  The noise is read far beyond the band, where a PSF 1.6 times narrower
-    passes nothing, and taken for white.  A PSF that is too narrow cannot be seen in this way.
+    H_t of a PSF 1.1 times narrower than given.  0.2 of that is asked, since the power of specimens falls with k; where
+    the excess was significant with the true PSF, simulations gave at most 0.1.  The noise is read far beyond the band,
+    where a PSF 1.6 times narrower passes nothing, and taken for white.
+
+    It cannot see a PSF that is too narrow, nor one that is too wide where the specimen is smooth and the light is weak:
+    shells and nuclei of 200 photons can be explained with a PSF of 1.5 times the width, up to what noise hides.
 
     Costs one blur, one FFT and two passes over part of the spectrum.  ``model.work`` is overwritten.
     """
@@ -169,8 +173,9 @@ def _cells(problem: Problem, estimate: Array) -> Cells:
     """The residual's spectrum, faded towards the image's faces, gathered in cells."""
     model, xp = problem.model, problem.backend.xp
     residual = _residual(problem, estimate)
+    windows = [fading(n, LEAST_FADING) for n in model.image_shape]
+    independent = _independent(problem, windows)
     residual -= residual.mean(dtype=np.float64).astype(np.float32)
-    windows = [fading(n) for n in model.image_shape]
     for axis, window in enumerate(windows):
         residual *= xp.asarray(window).reshape([-1 if a == axis else 1 for a in range(3)])
     model.work[...] = 0
@@ -198,9 +203,23 @@ def _cells(problem: Problem, estimate: Array) -> Cells:
         count[kz[z]] += each
     power, transfer, count = (problem.backend.download(a) for a in (power, transfer, count))
     frequencies = np.maximum(count, 1)
-    # neighbouring frequencies are not independent: the window and the margin leave so many of them, in pairs k and -k
-    independent = float(np.prod([(w**2).sum() ** 2 / (w**4).sum() for w in windows])) / model.size / 2
-    return Cells(power / frequencies, np.sqrt(transfer / frequencies) * model.size, count * independent)
+    return Cells(power / frequencies, np.sqrt(transfer / frequencies) * model.size, count * (independent / model.size))
+
+
+def _independent(problem: Problem, windows: list[NDArray[np.float32]]) -> float:
+    """How many independent frequencies the noise has, faded by the windows; in pairs k and -k.
+
+    They are  (sum v)^2 / sum v^2  with v the variance: the image times the square of the windows.  Where a few bright
+    points have most of the light they have most of the noise too, and neighbouring frequencies are alike.
+    """
+    xp = problem.backend.xp
+    first, second = (xp.zeros((), np.float64) for _ in range(2))
+    lateral = xp.asarray(np.multiply.outer(windows[1], windows[2]).astype(np.float64) ** 2 / problem.highest)
+    for fade, plane in zip(windows[0], problem.image, strict=True):
+        variance = xp.maximum(plane, 0) * lateral * float(fade) ** 2
+        first += variance.sum()
+        second += (variance**2).sum()
+    return float(first) ** 2 / max(float(second), 1e-300) / 2
 
 
 def _residual(problem: Problem, estimate: Array) -> Array:

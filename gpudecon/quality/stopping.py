@@ -21,7 +21,7 @@ from gpudecon.methods.problem import Data, Method, Problem
 TAPER = 1e-2
 # Errors that differ by less than this fraction of what the estimate explains are a tie, which the earliest iteration
 # wins: what they do not show, the noise at frequencies that the PSF does not pass, only grows.
-TIE = 1e-4
+TIE = 5e-5
 # Every iteration is looked at up to the twentieth, then each twentieth of those done.
 LOOK_EVERY = 0.05
 # More counts than these in a voxel are not dealt one by one: their shot noise is below 1e-4 of the signal.
@@ -70,7 +70,7 @@ class HoldOut:
 
         sum over frequencies of |G_held - B - H F_k|^2 / (|H|^2 + 0.01)
 
-    is chosen for the whole image (G, B, F: transforms of image, background, estimate); of those within 1e-4 of the
+    is chosen for the whole image (G, B, F: transforms of image, background, estimate); of those within 5e-5 of the
     least, the earliest.  Where the PSF passes light the expected summand is, but for a constant, the square error of
     the *object*, |F - F_k|^2.  The plain residual or likelihood sees this error only as blurred, in which amplified
     noise hardly shows, and ended at up to 1.4 times the least error of dense phantoms.
@@ -78,7 +78,7 @@ class HoldOut:
     Nothing in it depends on the method or on how far its steps go.  ``fraction`` is 1/2 since two errors then nearly
     cancel: half of the light asks for fewer iterations than all of it, and frequencies that the PSF does not pass,
     where noise asks for fewer too, are not compared.  With 1/5, dense phantoms ended too late.  Measured on phantoms,
-    70 of 72 ended within 15 % of the best error; bright points can miss it (the table in docs/methods.md).
+    285 of 288 ended within 15 % of the best error; bright points can miss it (the table in docs/methods.md).
 
     It costs the iterations made (about 1.4 times those chosen) and 3/4 of an iteration for each look.
 
