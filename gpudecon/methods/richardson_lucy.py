@@ -19,7 +19,7 @@ from gpudecon.methods.start import Start, start_estimate
 SMOOTH = 1e-3  # of the image's brightness: differences below it count as none for the penalties
 RISE = 1e-3  # an unmatched step that raises the divergence by this fraction is taken back
 
-CHOOSING = 7.5  # fields that measuring the signal-to-noise ratio takes at most: where there is no margin
+CHOOSING = 11.0  # fields that measuring the signal-to-noise ratio takes at most: where there is no margin
 
 
 @dataclass(frozen=True)

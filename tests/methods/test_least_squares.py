@@ -243,6 +243,7 @@ def test_bad_options_are_refused(method, options, message):
 
 
 @pytest.mark.parametrize("method", ITERATIVE)
+@pytest.mark.filterwarnings("ignore:.*still falling at the limit")
 def test_stop_rules_end_between_the_first_and_the_last_iteration(specimen, method):
     image, truth, psf = specimen
     arguments = {"background": 5, "edges": "periodic", "device": "cpu", "iterations": 60}
