@@ -73,12 +73,12 @@ class HoldOut:
     is chosen for the whole image (G, B, F: transforms of image, background, estimate); of those within 5e-5 of the
     least, the earliest.  Where the PSF passes light the expected summand is, but for a constant, the square error of
     the *object*, |F - F_k|^2.  The plain residual or likelihood sees this error only as blurred, in which amplified
-    noise hardly shows, and ended at up to 1.4 times the least error of dense phantoms.
+    noise hardly shows, and goes on too long in dense specimens.
 
     Nothing in it depends on the method or on how far its steps go.  ``fraction`` is 1/2 since two errors then nearly
     cancel: half of the light asks for fewer iterations than all of it, and frequencies that the PSF does not pass,
-    where noise asks for fewer too, are not compared.  With 1/5, dense phantoms ended too late.  Measured on phantoms,
-    285 of 288 ended within 15 % of the best error; bright points can miss it (the table in docs/methods.md).
+    where noise asks for fewer too, are not compared.  With 1/5, dense phantoms ended too late.  How near it comes to the
+    best is measured by bench/quality.py; bright points are its weak side.
 
     It costs the iterations made (about 1.4 times those chosen) and 3/4 of an iteration for each look.
 
