@@ -29,7 +29,7 @@ from timing import WallClock, in_turn, summary
 
 from gpudecon.backend.slabs import available_cores
 from gpudecon.errors import GpudeconError
-from gpudecon.forward import Edges
+from gpudecon.forward import EDGES, Edges
 from gpudecon.quality.metrics import nrmse
 
 WITHIN = 1.01  # time to quality: NRMSE at most this times the least of plain Richardson-Lucy
@@ -48,6 +48,7 @@ class Size:
     photons: tuple[int, ...]
     timed: tuple[tuple[str, int], ...]  # (phantom, photons) of the section time_to_quality
     whole: tuple[tuple[str, int], ...]  # there, too, with a specimen that the frame does not cut
+    edges: Edges
     pictured: int  # photons of the pictures
     most: int
     rounds: int
@@ -63,6 +64,7 @@ FULL = Size(
     photons=(20, 200, 2000),
     timed=(("filaments", 200), ("filaments", 2000), ("nuclei", 200), ("nuclei", 2000)),
     whole=(("nuclei", 200), ("nuclei", 2000)),
+    edges="extend",
     pictured=200,
     most=200,
     rounds=3,
@@ -266,11 +268,12 @@ def main() -> None:
     parser.add_argument("--optics", help=f"of {','.join(OPTICS)}; separated by commas")
     parser.add_argument("--phantoms", help=f"of {','.join(FULL.phantoms)}; separated by commas")
     parser.add_argument("--photons", help="of 20,200,2000; separated by commas")
+    parser.add_argument("--edges", choices=EDGES, default="extend", help="of the phantoms (default extend)")
     parser.add_argument("--data", type=Path, default=SHARED_DATA, help="the folder with the hollow bars")
     parser.add_argument("--images", type=Path, default=HERE.parent / "docs" / "images", help="where pictures go")
     parser.add_argument("-o", "--out", type=Path, default=HERE / "results" / "quality.jsonl")
     arguments = parser.parse_args()
-    size = QUICK if arguments.quick else FULL
+    size = replace(QUICK if arguments.quick else FULL, edges=arguments.edges)
     for choice in ("optics", "phantoms"):
         if getattr(arguments, choice):
             size = replace(size, **{choice: tuple(getattr(arguments, choice).split(","))})
@@ -307,7 +310,7 @@ def phantoms(
     for name in size.phantoms:
         for photons in size.photons:
             start = time.perf_counter()
-            case = simulated(optic, name, photons, size.frame, size.window)
+            case = simulated(optic, name, photons, size.frame, size.window, edges=size.edges)
             followed = Followed(case, variants, size.most)
             for section, measure in PER_CASE.items():
                 if section in sections:
@@ -318,7 +321,7 @@ def phantoms(
             print(f"{optic:12} {name:10} {photons:5} photons  {seconds:6.1f} s", flush=True)
     if "time_to_quality" in sections:
         for name, photons in size.whole:
-            case = simulated(optic, name, photons, size.frame, size.window, is_cut=False)
+            case = simulated(optic, name, photons, size.frame, size.window, is_cut=False, edges=size.edges)
             time_to_quality(rows, Followed(case, variants, size.most), size)
     if pictures:
         save_picture(images / f"quality_{optic}.png", optic, pictures)

@@ -70,7 +70,9 @@ class Case:
         )
 
 
-def simulated(optic: str, name: str, photons: float, frame: Shape, window: Shape, *, is_cut: bool = True) -> Case:
+def simulated(
+    optic: str, name: str, photons: float, frame: Shape, window: Shape, *, is_cut: bool = True, edges: Edges = "extend"
+) -> Case:
     """A frame out of a specimen that is larger by the PSF's window, so that structures and their light cross its faces.
 
     Or, if not ``is_cut``, a specimen that ends a quarter of the window inside of the faces.  ``photons`` at the
@@ -85,12 +87,12 @@ def simulated(optic: str, name: str, photons: float, frame: Shape, window: Shape
         truth = np.pad(_specimen(name, core), margins)
     grey, _ = expose(truth, psf, peak_photons=photons, haze_photons=HAZE, camera=CAMERA, seed=2)
     return Case(
-        {"optic": optic, "phantom": name, "photons": photons, "shape": frame, "is_cut": is_cut},
+        {"optic": optic, "phantom": name, "photons": photons, "shape": frame, "is_cut": is_cut, "edges": edges},
         grey[inside],
         truth[inside],
         psf,
         VOXEL,
-        {"background": CAMERA.offset + CAMERA.gain * HAZE, "camera": CAMERA},
+        {"background": CAMERA.offset + CAMERA.gain * HAZE, "camera": CAMERA, "edges": edges},
     )
 
 
