@@ -77,8 +77,8 @@ class HoldOut:
 
     Nothing in it depends on the method or on how far its steps go.  ``fraction`` is 1/2 since two errors then nearly
     cancel: half of the light asks for fewer iterations than all of it, and frequencies that the PSF does not pass,
-    where noise asks for fewer too, are not compared.  With 1/5, dense phantoms ended too late.  How near it comes to the
-    best is measured by bench/quality.py; bright points are its weak side.
+    where noise asks for fewer too, are not compared.  With 1/5, dense phantoms ended too late.  bench/quality.py
+    measures how near it comes to the best; bright points are its weak side.
 
     It costs the iterations made (about 1.4 times those chosen) and 3/4 of an iteration for each look.
 
