@@ -87,11 +87,11 @@ each_case = pytest.mark.parametrize(
 def test_peak_of_a_volume_is_what_is_predicted(scene, method, edges):
     """Fields have 7 to 10 MB.  A few MB of temporary arrays, taken from the greediest operation, are part of the 35 %.
 
-    Measuring the SNR, for an automatic alpha, takes more the smaller the margin is; 50 % there.
+    Measuring the SNR, for an automatic alpha, takes a share that falls with the margin; 60 % there.
     """
     measured, predicted = peaks(scene, method, (48, 192, 192), (11, 17, 19), edges)
     measures_snr = method.name == "rl" and method.back_projector != "matched" and method.alpha == "auto"
-    assert measured <= predicted <= (1.5 if measures_snr else 1.35) * measured
+    assert measured <= predicted <= (1.6 if measures_snr else 1.35) * measured
 
 
 @pytest.mark.slow
