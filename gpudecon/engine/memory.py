@@ -27,8 +27,8 @@ def restoration_bytes(
     """Bytes that `deconvolve` needs at its peak beside the image given to it, on the device of ``backend``.
 
     ``shape`` and ``dtype`` are the image's.  Without a mask, an image of the background, a stop rule and a callback.
-    For volumes within 35 %,
-    and within 60 % where a back projector's constant is measured.  For 2-D images it is an upper bound only: temporary arrays are as large as the image.
+    For volumes within 35 %, and within 60 % where a back projector's constant is measured.  For 2-D images it is an
+    upper bound only: temporary arrays are as large as the image.
     """
     box = (1,) * (3 - len(shape)) + tuple(shape)
     image = 4 * math.prod(box)
