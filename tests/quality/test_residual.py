@@ -90,7 +90,9 @@ def test_independent_frequencies_are_those_that_the_spread_of_the_power_tells(as
         image = rng.poisson(light).astype(np.float32)
         decon = Deconvolver(image.shape, asymmetric_psf((1, 7, 9)), device="cpu", background=light.astype(np.float32))
         problem = problem_of(image, None, decon.conditions, decon.method, decon._model, decon._voxel_um)
-        cells = _cells(problem, problem.model.empty() * 0)
+        estimate = problem.model.empty()
+        estimate[...] = 0
+        cells = _cells(problem, estimate)
         outer = np.arange(cells.power.shape[1])[None] > 8
         means.append(cells.mean(cells.power, outer & (cells.number > 0)) * problem.highest**2)
     spread = np.var(means) / np.mean(means) ** 2
