@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 import numpy as np
 
 from gpudecon.errors import InputError, RunError
+from gpudecon.io.durable import flush_folder
 from gpudecon.io.metadata import own_block
 
 if TYPE_CHECKING:
@@ -78,6 +79,25 @@ def _is_zarr(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
 
 
+def move_into_place(built: Path, target: Path, overwrite: bool) -> None:
+    """Give a finished output, built in a folder of its own beside its place, its name.
+
+    What it replaces is moved into that folder, from where it comes back when the second of the two renames fails.
+    """
+    check_output(target, overwrite)  # another run may have put its output there meanwhile
+    if target.is_dir():  # a folder cannot be renamed over one that is not empty
+        replaced = built.parent / "replaced"
+        target.rename(replaced)
+        try:
+            built.rename(target)
+        except OSError:
+            replaced.rename(target)
+            raise
+    else:
+        built.replace(target)
+    flush_folder(target.parent)
+
+
 class Staging:
     """The private folder of one output; on the same file system as the output, so that moving it is a rename."""
 
@@ -89,17 +109,7 @@ class Staging:
 
     def commit(self) -> None:
         """Move the output into its place and remove the folder."""
-        check_output(self._target, self._overwrite)  # another run may have put its output there meanwhile
-        if self._target.is_dir():  # a folder cannot be renamed over one that is not empty
-            replaced = self._folder / "replaced"
-            self._target.rename(replaced)
-            try:
-                self.path.rename(self._target)
-            except OSError:
-                replaced.rename(self._target)
-                raise
-        else:
-            self.path.replace(self._target)
+        move_into_place(self.path, self._target, self._overwrite)
         self.discard()
 
     def discard(self) -> None:
