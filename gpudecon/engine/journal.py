@@ -11,14 +11,18 @@ import uuid
 from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from gpudecon.io.durable import flush_folder, write_durably
+from gpudecon.io.store import checksum
 
 
 @dataclass(frozen=True)
 class Record:
-    """One finished task: what kind it is and its number there, the checksum of the bytes that it wrote, their lowest
-    and highest value, and the seconds it took.
+    """One finished task: what kind it is and its number there, the checksum of the pixels that it wrote, their lowest
+    and highest value, the seconds it took, and for a tile the iterations it had and the warnings that came up.
     """
 
     kind: str
@@ -27,6 +31,14 @@ class Record:
     low: float
     high: float
     seconds: float
+    iterations: int = 0
+    said: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, kind: str, task: int, block: NDArray[Any], seconds: float, *more: Any) -> Record:
+        """Of the pixels that the task wrote, and the fields after the seconds."""
+        low, high = float(block.min()), float(block.max())
+        return cls(kind, task, checksum(block), low, high, round(seconds, 6), *more)
 
 
 class Journal:
@@ -88,6 +100,7 @@ class Journal:
 def _read(path: Path) -> Iterator[Record]:
     for line in path.read_bytes().splitlines():
         try:
-            yield Record(**json.loads(line))
-        except (ValueError, TypeError):  # cut off, or never written by a disk that lost its power
+            fields = json.loads(line)
+            yield Record(**{**fields, "said": tuple(fields["said"])})
+        except (KeyError, TypeError, ValueError):  # cut off, or never written by a disk that lost its power
             continue

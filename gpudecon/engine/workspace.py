@@ -7,6 +7,7 @@ folder is there from the first task to the moment when the complete output is mo
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import io
 import json
 import os
@@ -25,7 +26,7 @@ from gpudecon.engine.plan import Plan
 from gpudecon.errors import InputError, RunError
 from gpudecon.io import check_output
 from gpudecon.io.durable import write_durably
-from gpudecon.io.staging import move_into_place
+from gpudecon.io.staging import move_into_place, output_format
 from gpudecon.psf.psf import PSF
 
 
@@ -35,9 +36,17 @@ def folder_of(output: str | os.PathLike[str]) -> Path:
     return target.with_name(f".{target.name}.gpudecon")
 
 
+def keep_psfs(folder: Path, psfs: Sequence[PSF]) -> None:
+    """Put PSFs where `Workspace.psfs` finds them."""
+    for position, psf in enumerate(psfs):
+        held = io.BytesIO()
+        np.savez(held, array=psf.array, voxel_um=np.array(psf.voxel_um or (), np.float64))
+        write_durably(folder / f"psf-{position:04d}.npz", held.getvalue())
+
+
 def tiles_path(plan: Plan) -> Path:
     """Where the tiles are written: into the output itself, if that is OME-Zarr in their type, else beside it."""
-    is_output = check_suffix(plan.output) == "OME-Zarr" and plan.dtype == "float32"
+    is_output = output_format(plan.output) == "OME-Zarr" and plan.dtype == "float32"
     return folder_of(plan.output) / (Path(plan.output).name if is_output else "tiles.zarr")
 
 
@@ -70,12 +79,17 @@ class Workspace:
 
     @property
     def psfs(self) -> tuple[PSF, ...]:
-        """The PSFs of the job, one for all of its channels or one for each."""
+        """On the image's grid: one for all channels of the job, or one for each, or none."""
         psfs = []
         for path in sorted(self.folder.glob("psf-*.npz")):
             with np.load(path) as held:
                 psfs.append(PSF(held["array"], tuple(held["voxel_um"].tolist()) or None))
         return tuple(psfs)
+
+    def remaining(self) -> list[int]:
+        """The tasks of the plan that are not done."""
+        done = self.journal.done("tile")
+        return [index for index in range(len(self.plan)) if index not in done]
 
     def decided(self, name: str, decide: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """What the first worker that came here decided; the others wait for it meanwhile and take the same."""
@@ -86,22 +100,49 @@ class Workspace:
             found: dict[str, Any] = json.loads(path.read_bytes())
         return found
 
-    def commit(self) -> None:
-        """Move the output, which is complete, into its place, and remove the folder."""
-        (self.folder / "complete").touch()
-        if self.path.exists():  # else it was moved, and the process ended before the folder was gone
-            move_into_place(self.path, Path(self.plan.output), self._overwrite)
-        self.discard()
+    def note_device(self, described: dict[str, Any]) -> None:
+        """Keep what a worker computes with, for the record; the same again is kept once."""
+        text = json.dumps(described, sort_keys=True).encode()
+        path = self.folder / f"device-{hashlib.sha256(text).hexdigest()[:16]}.json"
+        if not path.exists():
+            write_durably(path, text)
 
     @property
-    def is_complete(self) -> bool:
-        """Whether nothing is left to do but `commit`."""
-        return (self.folder / "complete").exists()
+    def devices(self) -> list[dict[str, Any]]:
+        """What all workers computed with."""
+        return [json.loads(path.read_bytes()) for path in sorted(self.folder.glob("device-*.json"))]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What came up when constants were decided."""
+        found = [json.loads(path.read_bytes()) for path in sorted(self.folder.glob("constants-*.json"))]
+        return [text for decided in found for text in decided["warnings"]]
+
+    @property
+    def completed(self) -> dict[str, Any] | None:
+        """The record of the output, once nothing is left to do but `commit`."""
+        path = self.folder / "complete.json"
+        found: dict[str, Any] | None = json.loads(path.read_bytes()) if path.exists() else None
+        return found
+
+    def commit(self, record: dict[str, Any]) -> None:
+        """Move the output, which is complete, into its place, and remove the folder."""
+        write_durably(self.folder / "complete.json", json.dumps(record).encode())
+        if self.path.exists():  # else it was moved before, and the process ended while the folder was removed
+            try:
+                move_into_place(self.path, Path(self.plan.output), self._overwrite)
+            except InputError as error:  # no fault of the input: another output has come there meanwhile
+                raise RunError(str(error)) from error
+        for path in self.folder.iterdir():
+            if path.name not in ("plan.json", "run.json", "complete.json"):  # with these `commit` can be done again
+                _remove(path)
+        self.discard()
 
     def discard(self) -> None:
         """Remove the folder and whatever is in it."""
-        self.close()
+        (self.folder / "plan.json").unlink(missing_ok=True)  # first: a journal without its tiles would not be true
         _remove(self.folder)
+        self.close()
 
     def close(self) -> None:
         """Let go of files and locks; the folder stays."""
@@ -117,52 +158,45 @@ class Workspace:
 
 
 def begin(
-    plan: Plan,
-    psfs: Sequence[PSF],
-    make_store: Callable[[Path], object],
-    *,
-    resume: bool = False,
-    overwrite: bool = False,
-    remarks: Sequence[str] = (),
+    plan: Plan, fill: Callable[[Path], Sequence[str]], *, resume: bool = False, overwrite: bool = False
 ) -> Workspace:
     """The workspace for a plan: a new one, or with ``resume`` that of an interrupted run of the same plan.
 
+    ``fill`` puts the PSFs and the empty stores into a new folder, and returns the warnings so far for the record.
     Raises `InputError` where another run is at work, where an interrupted one would be lost that was not given up by
-    ``overwrite``, and where the one to resume did something else.  ``make_store`` makes the empty output at a path.
+    ``overwrite``, and where the one to resume did something else.
     """
     folder = folder_of(plan.output)
-    was_there = folder.is_dir()
-    if not (resume and was_there):
-        check_output(plan.output, overwrite)
     try:
         folder.mkdir(exist_ok=True)
         lock = Lock(folder / "lock")
     except OSError as error:
         raise InputError(f"The output {plan.output} cannot be written: {error.strerror}.") from error
+    is_new = False
     try:
         if (folder / "plan.json").exists():
             if resume:
                 return _resumed(plan, folder, lock)
             if not overwrite:
                 raise _in_the_way(plan, folder)
+        is_new = True
+        check_output(plan.output, overwrite)
+        (folder / "plan.json").unlink(missing_ok=True)  # first: without it nothing of the rest counts
         for path in folder.iterdir():
             if path.name != "lock":
                 _remove(path)
-        for position, psf in enumerate(psfs):
-            held = io.BytesIO()
-            np.savez(held, array=psf.array, voxel_um=np.array(psf.voxel_um or (), np.float64))
-            write_durably(folder / f"psf-{position:04d}.npz", held.getvalue())
-        described = {"overwrite": overwrite, "remarks": list(remarks)}
+        described = {"overwrite": overwrite, "remarks": list(fill(folder))}
         write_durably(folder / "run.json", json.dumps(described).encode())
-        make_store(folder / Path(plan.output).name)
         write_durably(folder / "plan.json", plan.to_json().encode())  # last: with it the workspace is complete
         return Workspace(folder, lock)
     except BaseException as error:
-        if not (folder / "plan.json").exists():
+        if is_new:
             _remove(folder)
         lock.release()
         if isinstance(error, OSError):
-            raise RunError(f"Writing {plan.output} failed: {error.strerror}; nothing was left behind.") from error
+            raise RunError(
+                f"Writing {plan.output} failed: {error.strerror or error}. Nothing was left behind."
+            ) from error
         raise
 
 

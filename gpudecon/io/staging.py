@@ -56,12 +56,19 @@ class Sink(Protocol):
     ) -> None: ...
 
 
+def output_format(path: str | os.PathLike[str]) -> OutputFormat:
+    """The format that the name of an output asks for."""
+    name = Path(path).name.lower()
+    found = next((kind for suffix, kind in SUFFIXES.items() if name.endswith(suffix)), None)
+    if found is None:
+        raise InputError(f"The output {path} has no suffix that says its format; use one of {', '.join(SUFFIXES)}.")
+    return found
+
+
 def check_output(path: str | os.PathLike[str], overwrite: bool = False) -> OutputFormat:
     """The format that the name of an output asks for; an InputError where it could not be written there."""
     target = Path(path)
-    found = next((kind for suffix, kind in SUFFIXES.items() if target.name.lower().endswith(suffix)), None)
-    if found is None:
-        raise InputError(f"The output {target} has no suffix that says its format; use one of {', '.join(SUFFIXES)}.")
+    found = output_format(target)
     if not target.parent.is_dir():
         trouble = "is a file, not a folder" if target.parent.exists() else "does not exist; create it"
         raise InputError(f"The output {target} needs the folder {target.parent}, which {trouble}.")
