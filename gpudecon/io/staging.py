@@ -36,9 +36,9 @@ SUFFIXES: dict[str, OutputFormat] = {
 class Sink(Protocol):
     """Where the blocks of a result go.
 
-    ``write`` takes disjoint regions in any order, from one thread at a time: two regions may share a chunk of the
-    file.  ``finalize`` completes the metadata and moves the output into place; ``abort`` removes every trace.  As a
-    context manager a sink aborts unless it was finalized.
+    ``write`` takes disjoint regions in any order; for OME-Zarr of whole chunks, such as whole stacks.  ``finalize``
+    completes the metadata and moves the output into place; ``abort`` removes every trace.  As a context manager a sink
+    aborts unless it was finalized.
     """
 
     def write(self, region: Region, block: NDArray[Any]) -> None:
