@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,22 +16,26 @@ from gpudecon._version import __version__
 from gpudecon.engine.journal import Record
 from gpudecon.engine.plan import Plan
 from gpudecon.engine.workspace import Workspace
-from gpudecon.errors import RunError, Stopped
+from gpudecon.errors import RunError, StoppedError
 from gpudecon.image import Region
+from gpudecon.io import open_sink
+from gpudecon.io.staging import output_format
 from gpudecon.io.store import Store, checksum
 
-Step = TypeVar("Step")
+Step = TypeVar("Step", covariant=True)
+
 
 # Kinds of tasks in the order in which they are done, and what they are called where there are several.
-KINDS = {"tile": "tiles", "scaled": "pieces of the output", "level": "pieces of the pyramid"}
+PIECE = 1 << 20  # voxels that are made integers at once, in double precision
+KINDS = {"tile": "tiles", "scaled": "parts of the output", "level": "parts of the pyramid"}
 
 
 def finish(workspace: Workspace, *, verify: bool = False, stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
     """Make the output from the tiles, which are all restored, and move it into place; returns its provenance record.
 
-    The steps are tasks of the journal, too, so that a resumed run goes on between them; `Stopped` where ``stop`` says
-    True.  With ``verify`` all that was written is read again, and `RunError` says what differs from the journal: that
-    is then taken off it, so that a resumed run does it again.
+    The steps are tasks of the journal, too, so that a resumed run goes on between them; where ``stop`` says True
+    `StoppedError` is raised.  With ``verify`` all that was written is read again, and `RunError` says what differs from
+    the journal: that is then struck off, so that a resumed run does it again.
     """
     record = workspace.completed
     if record is None:
@@ -41,6 +45,13 @@ def finish(workspace: Workspace, *, verify: bool = False, stop: Callable[[], boo
         record = _Finishing(workspace, verify, stop).output()
     workspace.commit(record)
     return record
+
+
+class Steps(Protocol[Step]):
+    """A sequence whose entries may be made when asked for."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Step: ...
 
 
 class _Finishing:
@@ -64,6 +75,9 @@ class _Finishing:
             offset = min(0.0, min(low for low, _ in windows))
             scale = (max(0.0, max(high for _, high in windows)) - offset) / 65535 or 1.0
             record["intensity"] = {"scale": scale, "offset": offset}
+        if output_format(plan.output) == "OME-TIFF":
+            self._export(record, scale, offset)
+            return record
         store = tiles
         if tiles.path != self._workspace.path:
             store = Store.open(self._workspace.path)
@@ -78,14 +92,24 @@ class _Finishing:
         store.complete(record, windows)
         return record
 
-    def _all(self, kind: str, steps: Sequence[Step], carry_out: Callable[[Step], NDArray[Any]]) -> None:
+    def _export(self, record: dict[str, Any], scale: float, offset: float) -> None:
+        """The tiles as TIFF."""
+        with open_sink(self._workspace.path, self._tiles.image, dtype=self._plan.dtype, overwrite=True) as sink:
+            for region in self._tiles.units():
+                if self._stop():
+                    raise StoppedError("Stopped as asked.")
+                block = self._tiles.read(region)
+                sink.write(region, block if self._plan.dtype == "float32" else _integers(block, scale, offset))
+            sink.finalize(record)
+
+    def _all(self, kind: str, steps: Steps[Step], carry_out: Callable[[Step], NDArray[Any]]) -> None:
         """Every step that is not in the journal yet, in their order."""
         done = self._workspace.journal.done(kind)
         for index in range(len(steps)):
             if index in done:
                 continue
             if self._stop():
-                raise Stopped("Stopped as asked.")
+                raise StoppedError("Stopped as asked.")
             start = time.perf_counter()
             block = carry_out(steps[index])
             self._workspace.journal.add(Record.of(kind, index, block, time.perf_counter() - start))
@@ -100,7 +124,7 @@ class _Finishing:
             written.setdefault(record.task, set()).add(record.checksum)
         wrong = [index for index, checksums in sorted(written.items()) if _read_back(found, index) not in checksums]
         if wrong:
-            for later in KINDS[KINDS.index(kind) + 1 :]:
+            for later in list(KINDS)[list(KINDS).index(kind) + 1 :]:  # which were made from what is wrong
                 journal.strike(later)
             journal.strike(kind, wrong)
             raise RunError(
@@ -120,11 +144,19 @@ def _read_back(found: Callable[[int], str], index: int) -> str | None:
 def _scaled(tiles: Store, store: Store, region: Region, scale: float, offset: float) -> NDArray[Any]:
     """Write one unit of the integers that stand for the tiles' values, made some planes at a time."""
     block = np.empty([part.stop - part.start for part in region], store.dtype)
-    z = max(block.ndim - 3, 0)
-    for start in range(0, block.shape[z], PLANES):
-        ...
+    rows = block.ndim - len(store.image.spatial_axes)  # the first spatial axis
+    step = max(1, PIECE // max(1, block[(slice(None),) * rows + (slice(1),)].size))
+    for start in range(0, block.shape[rows], step):
+        here = (slice(None),) * rows + (slice(start, start + step),)
+        stop = min(region[rows].start + start + step, region[rows].stop)
+        there = (*region[:rows], slice(region[rows].start + start, stop), *region[rows + 1 :])
+        block[here] = _integers(tiles.read(there), scale, offset)
     store.write(region, block)
     return block
+
+
+def _integers(values: NDArray[np.float32], scale: float, offset: float) -> NDArray[np.uint16]:
+    return np.rint((values.astype(np.float64) - offset) / scale).astype(np.uint16)
 
 
 def _windows(plan: Plan, restored: dict[int, Record]) -> list[tuple[float, float]]:
@@ -171,7 +203,11 @@ def provenance(workspace: Workspace, restored: dict[int, Record]) -> dict[str, A
             {"channel": task.channel, "timepoint": task.timepoint, "iterations": restored[task.index].iterations}
             for task in map(plan.task, range(0, len(plan), len(plan.tiling)))
         ]
-    said = [*workspace.remarks, *workspace.warnings, *(text for _, tile in sorted(restored.items()) for text in tile.said)]
+    said = [
+        *workspace.remarks,
+        *workspace.warnings,
+        *(text for _, tile in sorted(restored.items()) for text in tile.said),
+    ]
     record["warnings"] = list(dict.fromkeys(said))
     record["seconds"] = round(sum(tile.seconds for tile in restored.values()), 3)
     return record
