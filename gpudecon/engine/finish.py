@@ -5,11 +5,10 @@ from __future__ import annotations
 import datetime
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 
 from gpudecon._version import __version__
@@ -17,8 +16,9 @@ from gpudecon.engine.journal import Record
 from gpudecon.engine.plan import Plan
 from gpudecon.engine.workspace import Workspace
 from gpudecon.errors import RunError, StoppedError
-from gpudecon.image import Region
-from gpudecon.io import open_sink
+from gpudecon.image import Image
+from gpudecon.io.ome_tiff import export
+from gpudecon.io.pixels import Scaled
 from gpudecon.io.staging import output_format
 from gpudecon.io.store import Store, checksum
 
@@ -26,8 +26,7 @@ Step = TypeVar("Step", covariant=True)
 
 
 # Kinds of tasks in the order in which they are done, and what they are called where there are several.
-PIECE = 1 << 20  # voxels that are made integers at once, in double precision
-KINDS = {"tile": "tiles", "scaled": "parts of the output", "level": "parts of the pyramid"}
+KINDS = {"tile": "tiles", "copy": "parts of the output", "level": "parts of the pyramid"}
 
 
 def finish(workspace: Workspace, *, verify: bool = False, stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
@@ -70,37 +69,35 @@ class _Finishing:
         restored = {record.task: record for record in self._workspace.journal.records("tile")}
         record = provenance(self._workspace, restored)
         windows = _windows(plan, restored)
-        scale, offset = 1.0, 0.0
+        image = tiles.image
         if plan.dtype == "uint16":
             offset = min(0.0, min(low for low, _ in windows))
             scale = (max(0.0, max(high for _, high in windows)) - offset) / 65535 or 1.0
             record["intensity"] = {"scale": scale, "offset": offset}
+            windows = [((low - offset) / scale, (high - offset) / scale) for low, high in windows]
+            image = replace(image, data=Scaled(image.data, scale, offset))
         if output_format(plan.output) == "OME-TIFF":
-            self._export(record, scale, offset)
-            return record
-        store = tiles
-        if tiles.path != self._workspace.path:
-            store = Store.open(self._workspace.path)
-            units = store.units()
-            self._all("scaled", units, lambda region: _scaled(tiles, store, region, scale, offset))
-            self._check("scaled", lambda index: store.checksum(units[index]))
-            windows = [tuple(np.rint((np.array(window) - offset) / scale).tolist()) for window in windows]
+            self._workspace.path.unlink(missing_ok=True)  # what an interrupted run left
+            export(self._workspace.path, image, tiles.units(), record)
+        else:
+            self._complete(tiles if plan.dtype == "float32" else self._copied(image), record, windows)
+        return record
+
+    def _copied(self, image: Image) -> Store:
+        """The output of another type than the tiles'."""
+        store = Store.open(self._workspace.path)
+        units = store.units()
+        self._all("copy", units, lambda region: store.copy(region, image.data))
+        self._check("copy", lambda index: store.checksum(units[index]))
+        return store
+
+    def _complete(self, store: Store, record: dict[str, Any], windows: list[tuple[float, float]]) -> None:
+        """The levels and the metadata of an OME-Zarr output."""
         levels = store.pyramid_tasks()
         self._all("level", levels, store.reduce)
         self._check("level", lambda index: checksum(store.read(levels[index].region, levels[index].level)))
         store.sweep()
         store.complete(record, windows)
-        return record
-
-    def _export(self, record: dict[str, Any], scale: float, offset: float) -> None:
-        """The tiles as TIFF."""
-        with open_sink(self._workspace.path, self._tiles.image, dtype=self._plan.dtype, overwrite=True) as sink:
-            for region in self._tiles.units():
-                if self._stop():
-                    raise StoppedError("Stopped as asked.")
-                block = self._tiles.read(region)
-                sink.write(region, block if self._plan.dtype == "float32" else _integers(block, scale, offset))
-            sink.finalize(record)
 
     def _all(self, kind: str, steps: Steps[Step], carry_out: Callable[[Step], NDArray[Any]]) -> None:
         """Every step that is not in the journal yet, in their order."""
@@ -139,24 +136,6 @@ def _read_back(found: Callable[[int], str], index: int) -> str | None:
         return found(index)
     except Exception:  # noqa: BLE001 -- damaged chunks make codecs raise all kinds
         return None
-
-
-def _scaled(tiles: Store, store: Store, region: Region, scale: float, offset: float) -> NDArray[Any]:
-    """Write one unit of the integers that stand for the tiles' values, made some planes at a time."""
-    block = np.empty([part.stop - part.start for part in region], store.dtype)
-    rows = block.ndim - len(store.image.spatial_axes)  # the first spatial axis
-    step = max(1, PIECE // max(1, block[(slice(None),) * rows + (slice(1),)].size))
-    for start in range(0, block.shape[rows], step):
-        here = (slice(None),) * rows + (slice(start, start + step),)
-        stop = min(region[rows].start + start + step, region[rows].stop)
-        there = (*region[:rows], slice(region[rows].start + start, stop), *region[rows + 1 :])
-        block[here] = _integers(tiles.read(there), scale, offset)
-    store.write(region, block)
-    return block
-
-
-def _integers(values: NDArray[np.float32], scale: float, offset: float) -> NDArray[np.uint16]:
-    return np.rint((values.astype(np.float64) - offset) / scale).astype(np.uint16)
 
 
 def _windows(plan: Plan, restored: dict[int, Record]) -> list[tuple[float, float]]:
