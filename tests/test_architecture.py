@@ -38,6 +38,7 @@ LEVELS = [
 HOMES = {
     "cupy": "gpudecon/backend/",
     "dask": "gpudecon/engine/",
+    "fsspec": "gpudecon/io/",
     "imagecodecs": "gpudecon/io/",
     "matplotlib": "gpudecon/quality/",
     "tifffile": "gpudecon/io/",
@@ -45,7 +46,17 @@ HOMES = {
     "yaozarrs": "gpudecon/io/",
     "zarr": "gpudecon/io/",
 }
-LATE = {"cupy", "dask", "matplotlib", "scipy", "tifffile", "tqdm", "yaozarrs", "zarr"}  # inside functions only
+LATE = {
+    "cupy",
+    "dask",
+    "fsspec",
+    "matplotlib",
+    "scipy",
+    "tifffile",
+    "tqdm",
+    "yaozarrs",
+    "zarr",
+}  # inside functions only
 IMPORT_SECONDS = 0.5  # what the project promises
 LONGEST_FILE = 400
 
