@@ -39,6 +39,7 @@ LEVELS = [
 HOMES = {
     "cupy": "gpudecon/backend/",
     "dask": ("gpudecon/engine/", "gpudecon/lazy.py"),
+    "fsspec": "gpudecon/io/",
     "imagecodecs": "gpudecon/io/",
     "matplotlib": "gpudecon/quality/",
     "tifffile": "gpudecon/io/",
@@ -46,7 +47,17 @@ HOMES = {
     "yaozarrs": "gpudecon/io/",
     "zarr": "gpudecon/io/",
 }
-LATE = {"cupy", "dask", "matplotlib", "scipy", "tifffile", "tqdm", "yaozarrs", "zarr"}  # inside functions only
+LATE = {
+    "cupy",
+    "dask",
+    "fsspec",
+    "matplotlib",
+    "scipy",
+    "tifffile",
+    "tqdm",
+    "yaozarrs",
+    "zarr",
+}  # inside functions only
 IMPORT_SECONDS = 0.5  # what the project promises
 LONGEST_FILE = 400
 
