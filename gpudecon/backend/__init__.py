@@ -77,6 +77,10 @@ class Backend(Protocol):
         """The shape, at least ``least`` on every axis, that this backend's FFT transforms in the least time."""
         ...
 
+    def transform_cost(self, shape: tuple[int, ...]) -> float:
+        """What a transform of this shape costs, to compare shapes on this backend by."""
+        ...
+
     def upload(self, array: Any) -> Array:
         """The array on this device, C-contiguous; no copy where it already is."""
         ...

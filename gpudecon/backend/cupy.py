@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gpudecon.backend.cuda import CudaOps, RawModuleLauncher
-from gpudecon.backend.fft_length import fastest_shape
+from gpudecon.backend.fft_length import fastest_shape, shape_cost
 from gpudecon.backend.ops import Array
 from gpudecon.errors import DeviceError, DeviceMemoryError, InputError
 
@@ -98,6 +98,9 @@ class CupyBackend:
 
     def padded_shape(self, least: tuple[int, ...]) -> tuple[int, ...]:
         return fastest_shape(least, "cufft")
+
+    def transform_cost(self, shape: tuple[int, ...]) -> float:
+        return shape_cost(shape, "cufft")
 
     def upload(self, array: Any) -> Array:
         return self.xp.ascontiguousarray(self.xp.asarray(array))

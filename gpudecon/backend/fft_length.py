@@ -8,9 +8,12 @@ transform is often faster.
 from __future__ import annotations
 
 import functools
-import itertools
 import json
+import math
 from importlib.resources import files
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 @functools.cache
@@ -31,26 +34,32 @@ def cost(length: int, library: str) -> float:
     return 2 * max(table.values())  # not a fast length
 
 
+def shape_cost(shape: tuple[int, ...], library: str) -> float:
+    """Cost of a transform: (number of elements) x (sum over axes of the cost per element)."""
+    return math.prod(shape) * sum(cost(n, library) for n in shape if n > 1)
+
+
 def fastest_shape(least: tuple[int, ...], library: str) -> tuple[int, ...]:
-    """The shape >= ``least`` with the least (number of elements) x (sum over axes of the cost per element)."""
+    """The shape >= ``least`` with the least `shape_cost`."""
     choices = [_candidates(n, library) for n in least]
-
-    def predicted(shape: tuple[int, ...]) -> float:
-        size = 1.0
-        for n in shape:
-            size *= n
-        return size * sum(cost(n, library) for n in shape if n > 1)
-
-    return min(itertools.product(*choices), key=predicted)
+    size, each = np.ones(()), np.zeros(())
+    for lengths, costs in choices:  # one more axis each
+        size, each = size[..., None] * lengths, each[..., None] + costs
+    best = np.unravel_index(int(np.argmin(size * each)), size.shape)
+    return tuple(int(lengths[i]) for (lengths, _), i in zip(choices, best, strict=True))
 
 
-def _candidates(least: int, library: str, count: int = 8) -> list[int]:
-    """The next few tabulated lengths from ``least`` on; beyond the table its upper half doubled as often as needed."""
+@functools.lru_cache(maxsize=4096)
+def _candidates(least: int, library: str, count: int = 8) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(length, cost per element) of the next few tabulated lengths from ``least`` on.
+
+    Beyond the table they are those of its upper half, doubled as often as needed.
+    """
     if least == 1:
-        return [1]
+        return np.ones(1), np.zeros(1)
     lengths = list(cost_table(library))
     doublings = 0
     while lengths[-1] << doublings < least:
         doublings += 1
-    fitting = [n << doublings for n in lengths if n << doublings >= least]
-    return fitting[:count]
+    fitting = [n << doublings for n in lengths if n << doublings >= least][:count]
+    return np.array(fitting, np.float64), np.array([cost(n, library) for n in fitting])

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gpudecon.backend.fft_length import fastest_shape
+from gpudecon.backend.fft_length import fastest_shape, shape_cost
 from gpudecon.backend.ops import NumpyOps
 from gpudecon.backend.slabs import Slabs, available_cores, largest_slab
 from gpudecon.errors import InputError
@@ -57,6 +57,9 @@ class NumpyBackend:
 
     def padded_shape(self, least: tuple[int, ...]) -> tuple[int, ...]:
         return fastest_shape(least, self.fft_library)
+
+    def transform_cost(self, shape: tuple[int, ...]) -> float:
+        return shape_cost(shape, self.fft_library)
 
     def upload(self, array: Any) -> NDArray[Any]:
         return np.ascontiguousarray(array)

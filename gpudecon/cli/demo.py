@@ -40,7 +40,8 @@ def act(args: argparse.Namespace) -> int:
     from gpudecon.backend import get_backend
     from gpudecon.camera import Camera
     from gpudecon.cli.progress import Progress
-    from gpudecon.engine.restore import Job, restore
+    from gpudecon.engine.job import Job
+    from gpudecon.engine.restore import restore
     from gpudecon.io import check_output, read, write
     from gpudecon.methods.richardson_lucy import RichardsonLucy
     from gpudecon.optics import Optics
@@ -78,7 +79,7 @@ def act(args: argparse.Namespace) -> int:
     write(files["truth"], truth, overwrite=args.overwrite)
 
     method = RichardsonLucy(iterations=ITERATIONS, acceleration="shb")
-    job = Job(read(files["raw"]), "raw.ome.zarr", (psf,), method, background="auto", device=args.device)
+    job = Job(read(files["raw"]), str(files["raw"]), (psf,), method, background="auto", device=args.device)
     with Progress(job.iterations) as progress:
         record = restore(job, files["restored"], overwrite=args.overwrite, progress=progress)
 

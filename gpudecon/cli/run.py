@@ -80,7 +80,8 @@ def add_parser(verbs: Any) -> None:
 def act(args: argparse.Namespace) -> int:
     """Carry out the verb."""
     from gpudecon.cli.progress import Progress
-    from gpudecon.engine.restore import Job, noted_warnings, restore
+    from gpudecon.engine.job import Job
+    from gpudecon.engine.restore import noted_warnings, restore
     from gpudecon.io import check_output, read
 
     start = time.perf_counter()
@@ -97,7 +98,8 @@ def act(args: argparse.Namespace) -> int:
     timepoints = _timepoints(args.timepoints, image)
     job = Job(
         image=image,
-        source=Path(args.input).name,
+        path=args.input,
+        axes=args.axes,
         psfs=psfs,
         method=method,
         background=background,

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from gpudecon.backend import Backend
 from gpudecon.backend.slabs import SLAB_BYTES, largest_slab
+from gpudecon.engine.tiling import Shape
 from gpudecon.forward import Edges
 from gpudecon.methods import Method
 
+INTERPRETER = 250 << 20  # Python with NumPy, SciPy, Zarr and the codecs, resident
 TEMPORARIES = 9  # of float32 that a stencil's twin makes of its slab and the planes next to it; others make fewer
 FLAT = 32  # images that a filter without a PSF makes of a single plane on its way, in double precision
 
@@ -52,6 +55,50 @@ def restoration_bytes(
         field + image - model,  # the result, when the model is gone
     )
     return int(model + converted + max(phases) + work)
+
+
+def padded_shape(shape: Shape, psf_shape: Shape, edges: Edges, backend: Backend) -> Shape:
+    """The domain on which a volume is restored; see `ForwardModel`."""
+    if edges == "periodic":
+        return shape
+    z, y, x = backend.padded_shape(tuple(n + p - 1 for n, p in zip(shape, psf_shape, strict=True)))
+    return z, y, x
+
+
+def tile_buffers(
+    method: Method,
+    read: Shape,
+    written: Shape,
+    psf_shape: Shape | None,
+    edges: Edges,
+    backend: Backend,
+    dtype: np.dtype[Any],
+) -> dict[str, int]:
+    """Bytes by name that restoring tile after tile needs: of the whole process on the CPU, on the device on a GPU.
+
+    While a tile of shape ``read`` is restored, the next one waits and the one after it is decoded, the result before
+    it waits and the one before that is encoded, of shape ``written``.
+    """
+    image = math.prod(read) * dtype.itemsize
+    result = math.prod(written) * 4
+    restoration = {"restoration": restoration_bytes(method, read, psf_shape, edges, backend, dtype)}
+    if _threads(backend) == 0:
+        return {"image": image, **restoration}
+    return {
+        "Python and libraries": INTERPRETER,
+        "tiles being read and waiting": 2 * image,
+        "image": image,
+        **restoration,
+        "results waiting and being written": 3 * result,
+    }
+
+
+def in_words(size: int) -> str:
+    """1610612736 -> "1.50 GiB"."""
+    for unit, name in ((2**30, "GiB"), (2**20, "MiB")):
+        if size >= unit:
+            return f"{size / unit:.2f} {name}"
+    return f"{size / 1024:.1f} KiB"
 
 
 def _work(domain: tuple[int, ...], backend: Backend) -> int:

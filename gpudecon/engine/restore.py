@@ -1,4 +1,4 @@
-"""A job: every chosen channel and time point of an image restored into an output file."""
+"""Carrying out a job: every chosen channel and time point of an image restored into an output file."""
 
 from __future__ import annotations
 
@@ -10,67 +10,20 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpudecon._version import __version__
 from gpudecon.backend import Array
-from gpudecon.camera import Camera
-from gpudecon.deconvolve import Deconvolver, Info, check_stop
+from gpudecon.deconvolve import Deconvolver, Info
+from gpudecon.engine.job import Job
 from gpudecon.errors import InputError, RunError
-from gpudecon.forward import Edges
-from gpudecon.image import Image, Region
+from gpudecon.image import Region
 from gpudecon.io import Sink, open_sink
-from gpudecon.methods import Method
-from gpudecon.psf.psf import PSF
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is to be done; complete and checked when made.
-
-    ``psfs`` holds one PSF for all channels or one for each chosen channel, and none for a method that needs none.
-    ``stop`` "auto" chooses the number of iterations for each volume; the method's is then the upper limit.  ``dtype``
-    "uint16" maps the range of the whole output to 0..65535 with one scale, which the provenance block records.
-    ``remarks`` are the warnings that came up in making the job, for that block, too.
-    """
-
-    image: Image
-    source: str
-    psfs: tuple[PSF, ...]
-    method: Method
-    background: float | Literal["auto"] = 0.0
-    camera: Camera | None = None
-    saturation: float | None = None
-    stop: Literal["fixed", "auto"] = "fixed"
-    edges: Edges = "extend"
-    device: str = "auto"
-    threads: int | None = None
-    channels: tuple[int, ...] = (0,)
-    timepoints: tuple[int, ...] = (0,)
-    dtype: Literal["float32", "uint16"] = "float32"
-    remarks: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        check_stop(self.stop, self.method)
-        if self.psfs and not self.method.needs_psf:
-            raise InputError(f"{self.method.name} needs no PSF; leave it out.")
-        if self.method.needs_psf and len(self.psfs) not in (1, len(self.channels)):
-            raise InputError(
-                f"{len(self.psfs)} PSFs were given for {len(self.channels)} channels; give one for all or one for each."
-            )
-
-    @property
-    def iterations(self) -> int | None:
-        """Iterations of the whole job, for a progress bar; None where they are chosen on the way."""
-        if self.stop == "auto":
-            return None
-        return len(self.channels) * len(self.timepoints) * int(getattr(self.method, "iterations", 1))
-
 
 DIVERGENCE_EVERY = 10  # iterations; each costs a blur
 
