@@ -12,11 +12,14 @@ import numpy as np
 from gpudecon.errors import InputError
 from gpudecon.io.metadata import check_describable
 from gpudecon.io.ome_xml import PIXEL_TYPES
-from gpudecon.io.ome_zarr import NGFF_VERSIONS, ZarrSink, read_zarr
+from gpudecon.io.ome_zarr import read_zarr
 from gpudecon.io.staging import Sink as Sink
 from gpudecon.io.staging import Staging
 from gpudecon.io.staging import check_output as check_output
+from gpudecon.io.store import Store as Store
+from gpudecon.io.store import checksum as checksum
 from gpudecon.io.tiff import TiffSink, read_tiff
+from gpudecon.io.zarr_sink import ZarrSink
 
 if TYPE_CHECKING:
     import os
@@ -74,8 +77,6 @@ def open_sink(
     output_format = check_output(target, overwrite)
     if kind.name not in PIXEL_TYPES:
         raise InputError(f"Pixels of type {kind} cannot be written; use one of {', '.join(PIXEL_TYPES)}.")
-    if ngff not in NGFF_VERSIONS:
-        raise InputError(f"The version of OME-Zarr is given as {ngff!r}; use one of {', '.join(NGFF_VERSIONS)}.")
     check_describable(image)
     try:
         staging = Staging(target, overwrite)

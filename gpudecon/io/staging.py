@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 import numpy as np
 
 from gpudecon.errors import InputError, RunError
+from gpudecon.io.durable import flush_folder
 from gpudecon.io.metadata import own_block
 
 if TYPE_CHECKING:
@@ -35,9 +36,9 @@ SUFFIXES: dict[str, OutputFormat] = {
 class Sink(Protocol):
     """Where the blocks of a result go.
 
-    ``write`` takes disjoint regions in any order, from one thread at a time: two regions may share a chunk of the
-    file.  ``finalize`` completes the metadata and moves the output into place; ``abort`` removes every trace.  As a
-    context manager a sink aborts unless it was finalized.
+    ``write`` takes disjoint regions in any order; for OME-Zarr of whole chunks, such as whole stacks.  ``finalize``
+    completes the metadata and moves the output into place; ``abort`` removes every trace.  As a context manager a sink
+    aborts unless it was finalized.
     """
 
     def write(self, region: Region, block: NDArray[Any]) -> None:
@@ -55,12 +56,19 @@ class Sink(Protocol):
     ) -> None: ...
 
 
+def output_format(path: str | os.PathLike[str]) -> OutputFormat:
+    """The format that the name of an output asks for."""
+    name = Path(path).name.lower()
+    found = next((kind for suffix, kind in SUFFIXES.items() if name.endswith(suffix)), None)
+    if found is None:
+        raise InputError(f"The output {path} has no suffix that says its format; use one of {', '.join(SUFFIXES)}.")
+    return found
+
+
 def check_output(path: str | os.PathLike[str], overwrite: bool = False) -> OutputFormat:
     """The format that the name of an output asks for; an InputError where it could not be written there."""
     target = Path(path)
-    found = next((kind for suffix, kind in SUFFIXES.items() if target.name.lower().endswith(suffix)), None)
-    if found is None:
-        raise InputError(f"The output {target} has no suffix that says its format; use one of {', '.join(SUFFIXES)}.")
+    found = output_format(target)
     if not target.parent.is_dir():
         trouble = "is a file, not a folder" if target.parent.exists() else "does not exist; create it"
         raise InputError(f"The output {target} needs the folder {target.parent}, which {trouble}.")
@@ -78,6 +86,25 @@ def _is_zarr(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
 
 
+def move_into_place(built: Path, target: Path, overwrite: bool) -> None:
+    """Give a finished output, built in a folder of its own beside its place, its name.
+
+    What it replaces is moved into that folder, from where it comes back when the second of the two renames fails.
+    """
+    check_output(target, overwrite)  # another run may have put its output there meanwhile
+    if target.is_dir():  # a folder cannot be renamed over one that is not empty
+        replaced = built.parent / "replaced"
+        target.rename(replaced)
+        try:
+            built.rename(target)
+        except OSError:
+            replaced.rename(target)
+            raise
+    else:
+        built.replace(target)
+    flush_folder(target.parent)
+
+
 class Staging:
     """The private folder of one output; on the same file system as the output, so that moving it is a rename."""
 
@@ -89,17 +116,7 @@ class Staging:
 
     def commit(self) -> None:
         """Move the output into its place and remove the folder."""
-        check_output(self._target, self._overwrite)  # another run may have put its output there meanwhile
-        if self._target.is_dir():  # a folder cannot be renamed over one that is not empty
-            replaced = self._folder / "replaced"
-            self._target.rename(replaced)
-            try:
-                self.path.rename(self._target)
-            except OSError:
-                replaced.rename(self._target)
-                raise
-        else:
-            self.path.replace(self._target)
+        move_into_place(self.path, self._target, self._overwrite)
         self.discard()
 
     def discard(self) -> None:

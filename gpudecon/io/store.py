@@ -1,0 +1,264 @@
+"""The OME-Zarr that is written: by many threads and processes at once, in whole units, with its pyramid."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from gpudecon.errors import InputError
+from gpudecon.io.metadata import own_block
+from gpudecon.io.ome_zarr import NGFF_VERSIONS, attributes, read_zarr
+from gpudecon.io.pyramid import Level, PyramidTask, PyramidTasks, Units, block_mean, levels
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    import zarr
+    from numpy.typing import DTypeLike, NDArray
+
+    from gpudecon.image import Image, Region
+
+CHUNK = (32, 256, 256)  # (z, y, x); 8 MiB of float32
+_PARTIAL = re.compile(r"\.[0-9a-f]{32}\.partial")  # how Zarr names what it has not finished
+
+
+class Store:
+    """An OME-Zarr image with all its levels, open for writing.
+
+    A **unit** is what one file holds: a shard where there are any, else a chunk.  Writers of different units do not
+    disturb each other, in any number of threads and processes; two in one unit would silently undo each other's work,
+    so `write` takes whole units only.  Each chunk exists once it is written, be it all zeros.  With ``durable``, what a
+    method has written outlasts a loss of power from its return on.
+
+    `create` makes it, `open` opens it, here or in another process; `write` fills the first level; the tasks of
+    `pyramid_tasks` fill the others; `complete` says in the metadata what it is.
+    """
+
+    def __init__(self, path: Path, image: Image, found: Sequence[Level], ngff: str, *, durable: bool) -> None:
+        import zarr
+
+        self.path = path
+        self.image = image  # its data are the first level, read lazily
+        self.levels = tuple(found)
+        self.ngff = ngff
+        self._durable = durable
+        self._group = zarr.open_group(path, mode="r+")
+        self._arrays = [self._array(n) for n in range(len(self.levels))]
+        self._units = tuple(Units(a.shape, tuple(a.shards or a.chunks)) for a in self._arrays)
+        self._synced: set[Path] = set()
+
+    def _array(self, level: int) -> zarr.Array[Any]:
+        array: Any = self._group[str(level)]
+        return array.with_config({"write_empty_chunks": True})  # type: ignore[no-any-return]
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        image: Image,
+        *,
+        dtype: DTypeLike | None = None,
+        ngff: str = "0.5",
+        chunk: Sequence[int] = CHUNK,
+        shard: Sequence[int] | None = None,
+        pyramid: bool = True,
+        durable: bool = True,
+    ) -> Self:
+        """Make an empty store in the new folder ``path``.
+
+        Parameters
+        ----------
+        image
+            Describes what the store will hold; its pixels are not read.
+        dtype
+            Of the pixels; None for the image's.
+        ngff
+            Version of OME-Zarr, "0.5" or "0.4".
+        chunk, shard
+            Shapes (z, y, x) of the compressed pieces and of the files that hold many of them (0.5 only); z is ignored
+            for images without.  Both are cut to what the image needs; above the first level a shard is half as long,
+            so that a unit there is made from about one unit of the first.
+        pyramid
+            With levels of lower resolution; False for a store that is only an intermediate.
+        """
+        import zarr
+
+        folder, kind = Path(path), np.dtype(image.dtype if dtype is None else dtype).newbyteorder("=")
+        if ngff not in NGFF_VERSIONS:
+            raise InputError(f"The version of OME-Zarr is given as {ngff!r}; use one of {', '.join(NGFF_VERSIONS)}.")
+        if shard is not None and (ngff == "0.4" or any(s % c for s, c in zip(shard, chunk, strict=True))):
+            raise InputError(
+                f"Shards of {tuple(shard)} with chunks of {tuple(chunk)} were asked for in OME-Zarr {ngff}; "
+                "they need version 0.5, and along each axis a whole number of chunks."
+            )
+        found = levels(image.shape, image.axes, image.voxel_um)[: None if pyramid else 1]
+        said = attributes(image, found, ngff, _unknown(image), own_block(image, {}))  # errors show before the work
+        group = zarr.create_group(folder, zarr_format=2 if ngff == "0.4" else 3)
+        for n, level in enumerate(found):
+            cut = _cut(level.shape, image.axes, chunk, shard, halved=n > 0)
+            group.create_array(str(n), shape=level.shape, dtype=kind, fill_value=0, **cut, **_layout(image, ngff))
+        group.attrs.update(said)
+        store = cls.open(folder, durable=durable)
+        store._sync(file for file in folder.rglob("*") if file.is_file())
+        return store
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, durable: bool = True) -> Self:
+        """Open what `create` made, complete or not."""
+        import zarr
+
+        folder = Path(path)
+        image = read_zarr(folder)
+        said: Any = zarr.open_group(folder, mode="r").attrs.asdict()
+        ngff = "0.5" if "ome" in said else "0.4"
+        datasets = said.get("ome", said)["multiscales"][0]["datasets"]
+        scales = [np.array(each["coordinateTransformations"][0]["scale"]) for each in datasets]
+        factors = [tuple(int(f) for f in np.rint(scale / scales[0])) for scale in scales]
+        found: list[Level] = []
+        for factor in factors:
+            step = tuple(f // g for f, g in zip(factor, found[-1].factor if found else factor, strict=True))
+            shape = tuple(-(-n // f) for n, f in zip(image.shape, factor, strict=True))
+            found.append(Level(shape, step, factor))
+        return cls(folder, image, found, ngff, durable=durable)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.image.dtype
+
+    @property
+    def write_unit(self) -> tuple[int, int, int]:
+        """The unit of the first level along (z, y, x); 1 along z for an image without."""
+        unit = dict(zip(self.image.axes, self._units[0].unit, strict=True))
+        return unit.get("z", 1), unit["y"], unit["x"]
+
+    def units(self, level: int = 0) -> Units:
+        """All units of a level, as regions in the order of the image's axes."""
+        return self._units[level]
+
+    def write(self, region: Region, block: NDArray[Any], level: int = 0) -> None:
+        """Put ``block`` at ``region``, made of whole units; axes of length 1 may be missing in the block."""
+        self._units[level].check(region)
+        shape = tuple(len(range(*part.indices(n))) for part, n in zip(region, self.levels[level].shape, strict=True))
+        if [n for n in block.shape if n > 1] != [n for n in shape if n > 1] or block.dtype != self.dtype:
+            raise ValueError(
+                f"The block is {block.dtype} of shape {block.shape}; the region takes {self.dtype} of shape {shape}."
+            )
+        self._arrays[level][region] = block.reshape(shape)
+        self._sync(self._files(level, region))
+
+    def read(self, region: Region, level: int = 0) -> NDArray[Any]:
+        """The pixels at ``region``, any region; where nothing was written, zeros."""
+        return np.asarray(self._arrays[level][region])
+
+    def checksum(self, region: Region) -> str:
+        """`checksum` of the pixels at ``region`` of the first level, as they are read back."""
+        return checksum(self.read(region))
+
+    def pyramid_tasks(self) -> PyramidTasks:
+        """What `reduce` has to do, level by level: a level can be made when the one before it is complete."""
+        return PyramidTasks(self._units[1:])
+
+    def reduce(self, task: PyramidTask) -> None:
+        """Make one unit of a level from the level before it, one row of its chunks at a time."""
+        above, below = self.levels[task.level - 1], self.levels[task.level]
+        block = np.empty([part.stop - part.start for part in task.region], self.dtype)
+        slow = block.ndim - len(self.image.spatial_axes)
+        first, height = task.region[slow].start, self._arrays[task.level].chunks[slow]
+        for start in range(0, block.shape[slow], height):
+            rows = slice(start, min(start + height, block.shape[slow]))
+            part = list(task.region)
+            part[slow] = slice(first + rows.start, first + rows.stop)
+            source = tuple(
+                slice(p.start * s, min(p.stop * s, n)) for p, s, n in zip(part, below.step, above.shape, strict=True)
+            )
+            block[(slice(None),) * slow + (rows,)] = block_mean(self.read(source, task.level - 1), below.step)
+        self.write(task.region, block, task.level)
+
+    def complete(self, provenance: dict[str, Any], windows: Sequence[tuple[float, float]] | None = None) -> None:
+        """Write the metadata: ``provenance``, and the lowest and highest value of each channel for viewers."""
+        known = _unknown(self.image) if windows is None or not self.image.channels else windows
+        said = attributes(self.image, self.levels, self.ngff, known, own_block(self.image, provenance))
+        self._group.attrs.update(said)
+        self._sync(self.path / name for name in ("zarr.json", ".zattrs") if (self.path / name).exists())
+
+    def sweep(self) -> int:
+        """Remove what killed writers have left half-written, and say how many files; while nobody else writes."""
+        stray = [file for file in self.path.rglob("*.partial") if _PARTIAL.search(file.name)]
+        for file in stray:
+            file.unlink()
+        return len(stray)
+
+    def _files(self, level: int, region: Region) -> Iterator[Path]:
+        """The files of the units in ``region``."""
+        units = self._units[level]
+        folder = self.path / str(level) / ("c" if self.ngff == "0.5" else "")
+        spans = [
+            range(part.indices(n)[0] // u, -(-part.indices(n)[1] // u))
+            for part, n, u in zip(region, units.shape, units.unit, strict=True)
+        ]
+        for position in np.ndindex(*map(len, spans)):
+            yield folder.joinpath(*(str(span[i]) for span, i in zip(spans, position, strict=True)))
+
+    def _sync(self, files: Iterable[Path]) -> None:
+        """Force ``files`` to the disk, with their entries in folders and those of the folders, up to the store's."""
+        if not self._durable:
+            return
+        folders = set()
+        for file in files:
+            _force(file)
+            folders.add(file.parent)
+        new = folders - self._synced  # an entry of a folder is forced once, those of the files in it every time
+        above = {parent for folder in new for parent in folder.parents if parent.is_relative_to(self.path.parent)}
+        for folder in folders | above:
+            _force(folder)
+        self._synced |= folders
+
+
+def checksum(block: NDArray[Any]) -> str:
+    """BLAKE2b of the pixels in C order, 32 hexadecimal digits."""
+    return hashlib.blake2b(np.ascontiguousarray(block).data, digest_size=16).hexdigest()
+
+
+def _force(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _unknown(image: Image) -> list[tuple[float, float]]:
+    return [(math.nan, math.nan)] * len(image.channels)
+
+
+def _cut(
+    shape: tuple[int, ...], axes: str, chunk: Sequence[int], shard: Sequence[int] | None, halved: bool
+) -> dict[str, Any]:
+    """Chunks and shards of one level, on its axes and no longer than it needs."""
+    wanted = dict(zip("zyx", chunk, strict=True))
+    chunks = tuple(min(wanted.get(a, 1), n) for a, n in zip(axes, shape, strict=True))
+    if shard is None:
+        return {"chunks": chunks}
+    held = {a: max(1, s // c // (1 + halved)) for a, s, c in zip("zyx", shard, chunk, strict=True)}
+    shards = tuple(c * min(held.get(a, 1), -(-n // c)) for a, c, n in zip(axes, chunks, shape, strict=True))
+    return {"chunks": chunks, "shards": shards}
+
+
+def _layout(image: Image, ngff: str) -> dict[str, Any]:
+    from zarr.codecs import BloscCodec
+
+    if ngff == "0.4":
+        return {
+            "chunk_key_encoding": {"name": "v2", "separator": "/"},
+            "compressors": {"id": "blosc", "cname": "zstd", "clevel": 3, "shuffle": 1},
+        }
+    return {
+        "dimension_names": tuple(image.axes),
+        "compressors": BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),
+    }
