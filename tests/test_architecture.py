@@ -38,6 +38,8 @@ LEVELS = [
 HOMES = {
     "cupy": "gpudecon/backend/",
     "dask": "gpudecon/engine/",
+    "dask_jobqueue": "gpudecon/engine/",
+    "distributed": "gpudecon/engine/",
     "imagecodecs": "gpudecon/io/",
     "matplotlib": "gpudecon/quality/",
     "tifffile": "gpudecon/io/",
@@ -45,7 +47,9 @@ HOMES = {
     "yaozarrs": "gpudecon/io/",
     "zarr": "gpudecon/io/",
 }
-LATE = {"cupy", "dask", "matplotlib", "scipy", "tifffile", "tqdm", "yaozarrs", "zarr"}  # inside functions only
+LATE = {  # inside functions only
+    *("cupy", "dask", "dask_jobqueue", "distributed", "matplotlib", "scipy", "tifffile", "tqdm", "yaozarrs", "zarr")
+}
 IMPORT_SECONDS = 0.5  # what the project promises
 LONGEST_FILE = 400
 
