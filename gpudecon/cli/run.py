@@ -74,21 +74,27 @@ def add_parser(verbs: Any) -> None:
     how.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores this process may use)")
     how.add_argument("--dtype", default="float32", choices=("float32", "uint16"), help="uint16: one recorded scale")
     how.add_argument("--ngff", choices=("0.4", "0.5"), help="version of OME-Zarr to write (default 0.5)")
-    how.add_argument("--overwrite", action="store_true", help="replace an existing output")
+    how.add_argument("--verify", action="store_true", help="read all that was written again and compare checksums")
+    again = how.add_mutually_exclusive_group()
+    again.add_argument("--overwrite", action="store_true", help="replace an existing output or an interrupted run")
+    again.add_argument("--resume", action="store_true", help="go on with an interrupted run, if there is one")
 
 
 def act(args: argparse.Namespace) -> int:
     """Carry out the verb."""
     from gpudecon.cli.progress import Progress
+    from gpudecon.cli.stopping import stopping, to_resume
     from gpudecon.engine.job import Job
-    from gpudecon.engine.restore import noted_warnings, restore
+    from gpudecon.engine.plan import plan_job
+    from gpudecon.engine.remarks import noted_warnings
+    from gpudecon.engine.run import run
     from gpudecon.io import check_output, read
 
     start = time.perf_counter()
     method = _method(args)
     background = _background(args.background, method)
     camera = _camera(args)
-    output_format = check_output(args.output, overwrite=args.overwrite)
+    output_format = check_output(args.output, overwrite=args.overwrite or args.resume)
     if args.ngff is not None and output_format != "OME-Zarr":
         raise InputError(f"--ngff is a version of OME-Zarr, but {args.output} becomes {output_format}; leave it out.")
     with noted_warnings() as said:
@@ -114,13 +120,25 @@ def act(args: argparse.Namespace) -> int:
         dtype=args.dtype,
         remarks=tuple(said),
     )
-    with Progress(job.iterations) as progress:
-        record = restore(job, args.output, overwrite=args.overwrite, ngff=args.ngff or "0.5", progress=progress)
+    plan = plan_job(job, args.output, ngff=args.ngff or "0.5")
+    with Progress() as progress, stopping() as stop:
+        done = run(
+            job,
+            plan,
+            resume=args.resume,
+            overwrite=args.overwrite,
+            verify=args.verify,
+            progress=progress,
+            stop=stop,
+            command=to_resume(),
+        )
     print(
-        f"gpudecon: {args.output} written: {method.name}, {record['device']['device']}, "
+        f"gpudecon: {args.output} written: {method.name}, {done.record['device']['device']}, "
         f"{time.perf_counter() - start:.1f} s",
         file=sys.stderr,
     )
+    if done.busy is not None and len(plan) > 1:
+        print(f"gpudecon: {done.busy}", file=sys.stderr)
     return 0
 
 

@@ -4,34 +4,37 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 
 from gpudecon._version import __version__
 from gpudecon.engine.journal import Record
 from gpudecon.engine.plan import Plan
 from gpudecon.engine.workspace import Workspace
-from gpudecon.errors import RunError, Stopped
-from gpudecon.image import Region
+from gpudecon.errors import RunError, StoppedError
+from gpudecon.image import Image
+from gpudecon.io.ome_tiff import export
+from gpudecon.io.pixels import Scaled
+from gpudecon.io.staging import output_format
 from gpudecon.io.store import Store, checksum
 
-Step = TypeVar("Step")
+Step = TypeVar("Step", covariant=True)
+
 
 # Kinds of tasks in the order in which they are done, and what they are called where there are several.
-KINDS = {"tile": "tiles", "scaled": "pieces of the output", "level": "pieces of the pyramid"}
+KINDS = {"tile": "tiles", "copy": "parts of the output", "level": "parts of the pyramid"}
 
 
 def finish(workspace: Workspace, *, verify: bool = False, stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
     """Make the output from the tiles, which are all restored, and move it into place; returns its provenance record.
 
-    The steps are tasks of the journal, too, so that a resumed run goes on between them; `Stopped` where ``stop`` says
-    True.  With ``verify`` all that was written is read again, and `RunError` says what differs from the journal: that
-    is then taken off it, so that a resumed run does it again.
+    The steps are tasks of the journal, too, so that a resumed run goes on between them; where ``stop`` says True
+    `StoppedError` is raised.  With ``verify`` all that was written is read again, and `RunError` says what differs from
+    the journal: that is then struck off, so that a resumed run does it again.
     """
     record = workspace.completed
     if record is None:
@@ -41,6 +44,13 @@ def finish(workspace: Workspace, *, verify: bool = False, stop: Callable[[], boo
         record = _Finishing(workspace, verify, stop).output()
     workspace.commit(record)
     return record
+
+
+class Steps(Protocol[Step]):
+    """A sequence whose entries may be made when asked for."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Step: ...
 
 
 class _Finishing:
@@ -59,33 +69,44 @@ class _Finishing:
         restored = {record.task: record for record in self._workspace.journal.records("tile")}
         record = provenance(self._workspace, restored)
         windows = _windows(plan, restored)
-        scale, offset = 1.0, 0.0
+        image = tiles.image
         if plan.dtype == "uint16":
             offset = min(0.0, min(low for low, _ in windows))
             scale = (max(0.0, max(high for _, high in windows)) - offset) / 65535 or 1.0
             record["intensity"] = {"scale": scale, "offset": offset}
-        store = tiles
-        if tiles.path != self._workspace.path:
-            store = Store.open(self._workspace.path)
-            units = store.units()
-            self._all("scaled", units, lambda region: _scaled(tiles, store, region, scale, offset))
-            self._check("scaled", lambda index: store.checksum(units[index]))
-            windows = [tuple(np.rint((np.array(window) - offset) / scale).tolist()) for window in windows]
+            windows = [((low - offset) / scale, (high - offset) / scale) for low, high in windows]
+            image = replace(image, data=Scaled(image.data, scale, offset))
+        if output_format(plan.output) == "OME-TIFF":
+            self._workspace.path.unlink(missing_ok=True)  # what an interrupted run left
+            export(self._workspace.path, image, tiles.units(), record)
+        else:
+            self._complete(tiles if plan.dtype == "float32" else self._copied(image), record, windows)
+        return record
+
+    def _copied(self, image: Image) -> Store:
+        """The output of another type than the tiles'."""
+        store = Store.open(self._workspace.path)
+        units = store.units()
+        self._all("copy", units, lambda region: store.copy(region, image.data))
+        self._check("copy", lambda index: store.checksum(units[index]))
+        return store
+
+    def _complete(self, store: Store, record: dict[str, Any], windows: list[tuple[float, float]]) -> None:
+        """The levels and the metadata of an OME-Zarr output."""
         levels = store.pyramid_tasks()
         self._all("level", levels, store.reduce)
         self._check("level", lambda index: checksum(store.read(levels[index].region, levels[index].level)))
         store.sweep()
         store.complete(record, windows)
-        return record
 
-    def _all(self, kind: str, steps: Sequence[Step], carry_out: Callable[[Step], NDArray[Any]]) -> None:
+    def _all(self, kind: str, steps: Steps[Step], carry_out: Callable[[Step], NDArray[Any]]) -> None:
         """Every step that is not in the journal yet, in their order."""
         done = self._workspace.journal.done(kind)
         for index in range(len(steps)):
             if index in done:
                 continue
             if self._stop():
-                raise Stopped("Stopped as asked.")
+                raise StoppedError("Stopped as asked.")
             start = time.perf_counter()
             block = carry_out(steps[index])
             self._workspace.journal.add(Record.of(kind, index, block, time.perf_counter() - start))
@@ -100,7 +121,7 @@ class _Finishing:
             written.setdefault(record.task, set()).add(record.checksum)
         wrong = [index for index, checksums in sorted(written.items()) if _read_back(found, index) not in checksums]
         if wrong:
-            for later in KINDS[KINDS.index(kind) + 1 :]:
+            for later in list(KINDS)[list(KINDS).index(kind) + 1 :]:  # which were made from what is wrong
                 journal.strike(later)
             journal.strike(kind, wrong)
             raise RunError(
@@ -115,16 +136,6 @@ def _read_back(found: Callable[[int], str], index: int) -> str | None:
         return found(index)
     except Exception:  # noqa: BLE001 -- damaged chunks make codecs raise all kinds
         return None
-
-
-def _scaled(tiles: Store, store: Store, region: Region, scale: float, offset: float) -> NDArray[Any]:
-    """Write one unit of the integers that stand for the tiles' values, made some planes at a time."""
-    block = np.empty([part.stop - part.start for part in region], store.dtype)
-    z = max(block.ndim - 3, 0)
-    for start in range(0, block.shape[z], PLANES):
-        ...
-    store.write(region, block)
-    return block
 
 
 def _windows(plan: Plan, restored: dict[int, Record]) -> list[tuple[float, float]]:
@@ -171,7 +182,11 @@ def provenance(workspace: Workspace, restored: dict[int, Record]) -> dict[str, A
             {"channel": task.channel, "timepoint": task.timepoint, "iterations": restored[task.index].iterations}
             for task in map(plan.task, range(0, len(plan), len(plan.tiling)))
         ]
-    said = [*workspace.remarks, *workspace.warnings, *(text for _, tile in sorted(restored.items()) for text in tile.said)]
+    said = [
+        *workspace.remarks,
+        *workspace.warnings,
+        *(text for _, tile in sorted(restored.items()) for text in tile.said),
+    ]
     record["warnings"] = list(dict.fromkeys(said))
     record["seconds"] = round(sum(tile.seconds for tile in restored.values()), 3)
     return record

@@ -20,7 +20,7 @@ from gpudecon.engine.plan import Plan, Task
 from gpudecon.engine.remarks import noted_warnings
 from gpudecon.engine.tile import Restored, Worker, name_of
 from gpudecon.engine.workspace import Workspace, begin, keep_psfs, tiles_path
-from gpudecon.errors import GpudeconError, InputError, RunError, Stopped
+from gpudecon.errors import GpudeconError, InputError, RunError, StoppedError
 from gpudecon.io import check_output
 from gpudecon.io.metadata import check_describable
 from gpudecon.io.store import Store
@@ -33,7 +33,7 @@ DIVERGENCE_EVERY = 10  # iterations, where a stack is one tile and somebody watc
 class Progress(Protocol):
     """Whoever watches: told how many iterations are to come, and after each of them how it went."""
 
-    def expect(self, iterations: int) -> None: ...
+    def expect(self, iterations: int, remark: str = "") -> None: ...
     def __call__(self, name: str, iteration: int, estimate: Array, info: Info) -> None: ...
 
 
@@ -76,7 +76,7 @@ def run(
     execute
         Who carries out the tasks; None: this process (`in_this_process`).
     stop
-        Asked between tiles; once it says True, what is in hand is finished and `Stopped` is raised.
+        Asked between tiles; once it says True, what is in hand is finished and `StoppedError` is raised.
     command
         How to go on after an interruption, for the sentence that says so.
 
@@ -121,7 +121,7 @@ def in_this_process(
     progress: Progress | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Busy:
-    """Carry out these tasks, reading ahead and writing behind; `Stopped` where ``stop`` said True before the last."""
+    """Carry out these tasks, reading ahead and writing behind; `StoppedError` where ``stop`` ended it early."""
     plan = worker.plan
     iterations = int(plan.options.get("iterations", 1))
     begun: set[int] = set()
@@ -133,8 +133,10 @@ def in_this_process(
             return worker.compute(task, block)
         if plan.settings["stop"] != "fixed" and task.channel not in begun:
             begun.add(task.channel)
-            chosen = worker.constants(task.channel).iterations
-            progress.expect(chosen * sum(plan.task(index).channel == task.channel for index in tasks))
+            if (constants := worker.constants(task.channel)) is not None:
+                count = sum(plan.task(index).channel == task.channel for index in tasks)
+                said = f"channel {task.channel}: {constants.iterations} iterations chosen"
+                progress.expect(count * constants.iterations, said)
         name = name_of(plan, task)
         every = DIVERGENCE_EVERY if len(plan.tiling) == 1 else 0
         return worker.compute(task, block, lambda *iteration: progress(name, *iteration), divergence_every=every)
@@ -144,7 +146,7 @@ def in_this_process(
     )
     busy = conveyor.run(map(plan.task, tasks), stop)
     if stop() and worker.workspace.remaining():
-        raise Stopped("Stopped as asked.")
+        raise StoppedError("Stopped as asked.")
     return busy
 
 

@@ -197,9 +197,7 @@ class Worker:
             "voxel_um": self.plan.source.voxel_um,
         }
 
-    def _whole(
-        self, task: Task, block: NDArray[Any], callback: Callback, divergence_every: int
-    ) -> NDArray[np.float32]:
+    def _whole(self, task: Task, block: NDArray[Any], callback: Callback, divergence_every: int) -> NDArray[np.float32]:
         decon = self._deconvolver(task, self.plan.tiling.read_shape)
         restored: NDArray[np.float32] = decon(block, callback, divergence_every=divergence_every)
         core = restored[self._box(task.tile.crop)]
@@ -234,8 +232,9 @@ class Worker:
         free, _ = get_backend(self._device, threads=self._threads).memory()
         needs = self.plan.needs
         return DeviceMemoryError(
-            f"A tile of {self.plan.tiling.read_shape} needs {in_words(needs.bytes)} of memory, {in_words(free)} are free, "
-            f"and half a tile does not fit either ({trouble.rstrip('.')}); begin anew with a smaller --memory or --tile."
+            f"A tile of {self.plan.tiling.read_shape} needs {in_words(needs.bytes)} of memory, {in_words(free)} are "
+            f"free, and half a tile does not fit either ({trouble.rstrip('.')}); begin anew with a smaller --memory or "
+            "--tile."
         )
 
     def _shape(self, shape: Shape) -> tuple[int, ...]:

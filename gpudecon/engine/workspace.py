@@ -233,8 +233,8 @@ class Lock:
                 holder = os.read(file, 200).decode(errors="replace")
                 os.close(file)
                 raise InputError(
-                    f"Another run is at work in {path.parent} ({holder or 'just begun'}); wait for it, or choose another "
-                    "output."
+                    f"Another run is at work in {path.parent} ({holder or 'just begun'}); wait for it, or choose "
+                    "another output."
                 ) from None
             if os.fstat(file).st_nlink:
                 break

@@ -13,13 +13,11 @@ from gpudecon.errors import InputError
 from gpudecon.io.metadata import check_describable
 from gpudecon.io.ome_xml import PIXEL_TYPES
 from gpudecon.io.ome_zarr import read_zarr
+from gpudecon.io.sinks import TiffSink, ZarrSink
 from gpudecon.io.staging import Sink as Sink
 from gpudecon.io.staging import Staging
 from gpudecon.io.staging import check_output as check_output
-from gpudecon.io.store import Store as Store
-from gpudecon.io.store import checksum as checksum
-from gpudecon.io.tiff import TiffSink, read_tiff
-from gpudecon.io.zarr_sink import ZarrSink
+from gpudecon.io.tiff import read_tiff
 
 if TYPE_CHECKING:
     import os

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gpudecon.errors import InputError
-from gpudecon.image import AXES, Region
+from gpudecon.image import AXES, Pixels, Region
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,6 +50,29 @@ class FilePixels:
         if copy is False:
             raise ValueError("Pixels of a file are always copied into memory.")
         return np.asarray(self[(slice(None),) * len(self.shape)], dtype=dtype)
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """``pixels`` in uint16: value = stored * ``scale`` + ``offset``, rounded to the nearest; read when indexed."""
+
+    pixels: Pixels
+    scale: float
+    offset: float
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.pixels.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.uint16)
+
+    def __getitem__(self, region: Region, /) -> NDArray[Any]:
+        block = self.pixels[region].astype(np.float64)
+        block -= self.offset
+        block /= self.scale
+        return np.rint(block, out=block).astype(np.uint16)
 
 
 def canonical_axes(

@@ -88,6 +88,17 @@ class Units:
     def __iter__(self) -> Iterator[Region]:
         return map(self.__getitem__, range(len(self)))
 
+    def joined(self, voxels: int) -> Units:
+        """Larger units, each made of whole ones of these: as many as ``voxels`` hold, along the last axes first."""
+        unit = list(self.unit)
+        for axis in reversed(range(len(unit))):
+            needed = -(-self.shape[axis] // unit[axis])
+            taken = min(needed, max(1, voxels // math.prod(unit)))
+            unit[axis] *= taken
+            if taken < needed:
+                break
+        return Units(self.shape, tuple(unit))
+
     def check(self, region: Region) -> None:
         """Refuse a region that is not made of whole units: where two writers share one, the later undoes the other."""
         for part, n, u in zip(region, self.shape, self.unit, strict=True):

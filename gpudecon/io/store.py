@@ -17,12 +17,12 @@ from gpudecon.io.ome_zarr import NGFF_VERSIONS, attributes, read_zarr
 from gpudecon.io.pyramid import Level, PyramidTask, PyramidTasks, Units, block_mean, levels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import zarr
     from numpy.typing import DTypeLike, NDArray
 
-    from gpudecon.image import Image, Region
+    from gpudecon.image import Image, Pixels, Region
 
 CHUNK = (32, 256, 256)  # (z, y, x); 8 MiB of float32
 _PARTIAL = re.compile(r"\.[0-9a-f]{32}\.partial")  # how Zarr names what it has not finished
@@ -164,21 +164,34 @@ class Store:
         """What `reduce` has to do, level by level: a level can be made when the one before it is complete."""
         return PyramidTasks(self._units[1:])
 
-    def reduce(self, task: PyramidTask) -> None:
-        """Make one unit of a level from the level before it, one row of its chunks at a time."""
-        above, below = self.levels[task.level - 1], self.levels[task.level]
-        block = np.empty([part.stop - part.start for part in task.region], self.dtype)
-        slow = block.ndim - len(self.image.spatial_axes)
-        first, height = task.region[slow].start, self._arrays[task.level].chunks[slow]
-        for start in range(0, block.shape[slow], height):
-            rows = slice(start, min(start + height, block.shape[slow]))
-            part = list(task.region)
-            part[slow] = slice(first + rows.start, first + rows.stop)
-            source = tuple(
-                slice(p.start * s, min(p.stop * s, n)) for p, s, n in zip(part, below.step, above.shape, strict=True)
+    def reduce(self, task: PyramidTask) -> NDArray[Any]:
+        """Make one unit of a level from the level before it; returns what was written."""
+        above, step = self.levels[task.level - 1].shape, self.levels[task.level].step
+
+        def mean(part: Region) -> NDArray[Any]:
+            spans = zip(part, step, above, strict=True)
+            return block_mean(
+                self.read(tuple(slice(p.start * s, min(p.stop * s, n)) for p, s, n in spans), task.level - 1), step
             )
-            block[(slice(None),) * slow + (rows,)] = block_mean(self.read(source, task.level - 1), below.step)
-        self.write(task.region, block, task.level)
+
+        return self._fill(task.region, mean, task.level)
+
+    def copy(self, region: Region, pixels: Pixels) -> NDArray[Any]:
+        """Write ``region``, made of whole units, of ``pixels`` of the image's shape; returns what was written."""
+        return self._fill(region, lambda part: pixels[part])
+
+    def _fill(self, region: Region, make: Callable[[Region], NDArray[Any]], level: int = 0) -> NDArray[Any]:
+        """Write what ``make`` says of ``region``, asked for one row of chunks at a time: it may need more memory."""
+        block = np.empty([part.stop - part.start for part in region], self.dtype)
+        slow = block.ndim - len(self.image.spatial_axes)
+        height = self._arrays[level].chunks[slow]
+        first, end = region[slow].start, region[slow].stop
+        for start in range(first, end, height):
+            rows = slice(start, min(start + height, end))
+            here = (slice(None),) * slow + (slice(rows.start - first, rows.stop - first),)
+            block[here] = make((*region[:slow], rows, *region[slow + 1 :]))
+        self.write(region, block, level)
+        return block
 
     def complete(self, provenance: dict[str, Any], windows: Sequence[tuple[float, float]] | None = None) -> None:
         """Write the metadata: ``provenance``, and the lowest and highest value of each channel for viewers."""

@@ -1,10 +1,9 @@
-"""TIFF: OME-TIFF, ImageJ, LSM, STK and plain files in, OME-TIFF out."""
+"""TIFF in: OME-TIFF, ImageJ, LSM, STK and plain files."""
 
 from __future__ import annotations
 
 import logging
 import math
-import os
 import struct
 import warnings
 import weakref
@@ -14,18 +13,15 @@ from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import ParseError
 
 from gpudecon.errors import GpudeconWarning, InputError
-from gpudecon.image import AXES, Channel, Image, Region
+from gpudecon.image import Channel, Image
 from gpudecon.io import ome_xml
 from gpudecon.io.metadata import Metadata, length, seconds
 from gpudecon.io.pixels import FilePixels, canonical_axes, check_sample_type
-from gpudecon.io.staging import StagedSink, Staging
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    import numpy as np
-    from numpy.typing import NDArray
     from tifffile import TiffFile, TiffPageSeries
 
 DESCRIBING_TAGS = (270, 34412, 50838, 50839)  # ImageDescription, of LSM, of ImageJ: lengths and metadata
@@ -184,41 +180,3 @@ def _imagej_metadata(tif: TiffFile, series: TiffPageSeries) -> Metadata:
         channels=tuple(Channel(str(label)) for label in labels) if named else (),
         time_step_s=seconds(said.get("finterval"), said.get("tunit", "s")),
     )
-
-
-class TiffSink(StagedSink):
-    """OME-TIFF without compression, so that regions can be written in any order into the mapped file."""
-
-    def __init__(self, staging: Staging, image: Image, dtype: np.dtype[Any]) -> None:
-        import tifffile
-
-        super().__init__(staging, image, dtype)
-        shape = tuple(image.sizes[a] for a in AXES)
-        pixel_bytes, directory_bytes = math.prod(shape) * dtype.itemsize, 1024 * math.prod(shape[:3])
-        self._map: Any = tifffile.memmap(
-            staging.path,
-            shape=shape,
-            dtype=dtype,
-            bigtiff=pixel_bytes + directory_bytes > 3 * 2**30,  # a classic TIFF ends at 4 GiB, metadata included
-            photometric="minisblack",
-            metadata=None,  # OME-XML is ours, see `_complete`
-            description=ome_xml.compose(image, dtype, {}),
-            software="gpudecon",
-        )
-        # Where the disk is full, a write into the map would kill the process; this raises an OSError instead.
-        with staging.path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, staging.path.stat().st_size)
-
-    def _store(self, region: Region, block: NDArray[Any]) -> None:
-        parts = dict(zip(self._image.axes, region, strict=True))
-        self._map[tuple(parts.get(a, 0) for a in AXES)] = block
-
-    def _complete(self, block: dict[str, Any]) -> None:
-        import tifffile
-
-        self._map.flush()
-        self._release()
-        tifffile.tiffcomment(self._staging.path, ome_xml.compose(self._image, self._dtype, block))
-
-    def _release(self) -> None:
-        self._map = None

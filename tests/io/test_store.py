@@ -18,11 +18,11 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpudecon import io
 from gpudecon.errors import InputError
 from gpudecon.image import Blank, Channel, Image
 from gpudecon.io import pyramid
-from gpudecon.io.store import Store
+from gpudecon.io.pixels import Scaled
+from gpudecon.io.store import Store, checksum
 
 VERSIONS = ["0.4", "0.5"]
 CUBE = ((8, 16, 16), (16, 32, 48))  # a chunk and a shard
@@ -180,6 +180,30 @@ def test_shards_of_other_levels_are_smaller(tmp_path):
         tasks[len(tasks)]
 
 
+def test_uint16_with_one_scale(tmp_path, rng):
+    values = rng.normal(3, 10, (20, 37, 95)).astype("f4")
+    low, high = float(values.min()), float(values.max())
+    source = Store.create(tmp_path / "a.zarr", blank(values.shape), chunk=CUBE[0], pyramid=False, durable=False)
+    fill(source, values)
+    scaled = Scaled(source.image.data, (high - low) / 65535, low)
+    target = Store.create(tmp_path / "b.zarr", blank(values.shape, "u2"), chunk=CUBE[0], shard=CUBE[1], durable=False)
+    for region in target.units():
+        assert checksum(target.copy(region, scaled)) == target.checksum(region)
+    stored = target.read((slice(None),) * 3)
+    assert (stored.dtype, stored.min(), stored.max()) == (np.uint16, 0, 65535)
+    back = stored.astype(float) * scaled.scale + scaled.offset
+    np.testing.assert_allclose(back, values, atol=0.5001 * scaled.scale)
+
+
+def test_units_side_by_side():
+    units = pyramid.Units((2, 100, 300, 500), (1, 32, 64, 64))
+    assert units.joined(32 * 64 * 500).unit == (1, 32, 64, 448)
+    assert units.joined(32 * 64 * 512).unit == (1, 32, 64, 512)
+    assert units.joined(32 * 300 * 512).unit == (1, 32, 256, 512)
+    assert units.joined(1).unit == (1, 32, 64, 64)
+    assert len(units.joined(10**9)) == 1
+
+
 def test_lists_of_a_huge_image_cost_nothing():
     units = pyramid.Units((1000, 3, 2000, 20000, 20000), (1, 1, 64, 512, 512))
     assert len(units) == 3000 * 32 * 40 * 40
@@ -232,8 +256,8 @@ def test_time_points_and_channels(tmp_path, rng):
     expected = np.zeros(image.shape, "u2")
     expected[(1, 2, *box)] = stack[box]
     np.testing.assert_array_equal(store.read((slice(None),) * 5), expected)
-    assert store.checksum(store.image.region(1, 2, box)) == io.checksum(stack[box])
-    assert store.checksum(store.image.region(1, 2)) == io.checksum(expected[1, 2]) != io.checksum(stack)
+    assert store.checksum(store.image.region(1, 2, box)) == checksum(stack[box])
+    assert store.checksum(store.image.region(1, 2)) == checksum(expected[1, 2]) != checksum(stack)
 
 
 @pytest.mark.parametrize("start", ["threads", "processes"])

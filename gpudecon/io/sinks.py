@@ -1,4 +1,4 @@
-"""An OME-Zarr output that one program writes and nobody resumes: a `Store` behind a `Sink`."""
+"""Outputs that one program writes from beginning to end: a `Store` or an `OmeTiff`, staged."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gpudecon.io.ome_tiff import OmeTiff
 from gpudecon.io.staging import StagedSink, Staging
 from gpudecon.io.store import Store
 
@@ -15,8 +16,22 @@ if TYPE_CHECKING:
     from gpudecon.image import Image, Region
 
 
+class TiffSink(StagedSink):
+    """OME-TIFF."""
+
+    def __init__(self, staging: Staging, image: Image, dtype: np.dtype[Any]) -> None:
+        super().__init__(staging, image, dtype)
+        self._file = OmeTiff(staging.path, image, dtype=dtype)
+
+    def _store(self, region: Region, block: NDArray[Any]) -> None:
+        self._file.write(region, block)
+
+    def _complete(self, block: dict[str, Any]) -> None:
+        self._file.complete(block)
+
+
 class ZarrSink(StagedSink):
-    """Regions are whole chunks, such as whole stacks; the pyramid is made at the end."""
+    """OME-Zarr; regions are whole chunks, such as whole stacks, and the pyramid is made at the end."""
 
     def __init__(self, staging: Staging, image: Image, dtype: np.dtype[Any], ngff: str) -> None:
         super().__init__(staging, image, dtype)
