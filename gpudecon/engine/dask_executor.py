@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from gpudecon._version import __version__
 from gpudecon.engine.journal import Record
-from gpudecon.engine.tile import name_of, restore_tile
+from gpudecon.engine.tile import forget, name_of, restore_tile
 from gpudecon.engine.workspace import Workspace
-from gpudecon.errors import GpudeconError, InputError, RunError, Stopped
+from gpudecon.errors import GpudeconError, InputError, RunError, StoppedError
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -76,8 +76,9 @@ class DaskExecutor:
                     submit()
         finally:
             client.cancel(list(under_way))
+            client.run(forget, on_error="ignore")
         if self.stop() and workspace.remaining():
-            raise Stopped("Stopped as asked.")
+            raise StoppedError("Stopped as asked.")
 
 
 def _result(workspace: Workspace, index: int, future: Future) -> Record:
