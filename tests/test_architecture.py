@@ -40,6 +40,8 @@ HOMES = {
     "cupy": "gpudecon/backend/",
     "dask": ("gpudecon/engine/", "gpudecon/lazy.py"),
     "fsspec": "gpudecon/io/",
+    "dask_jobqueue": "gpudecon/engine/",
+    "distributed": "gpudecon/engine/",
     "imagecodecs": "gpudecon/io/",
     "matplotlib": "gpudecon/quality/",
     "tifffile": "gpudecon/io/",
@@ -50,6 +52,8 @@ HOMES = {
 LATE = {
     "cupy",
     "dask",
+    "dask_jobqueue",
+    "distributed",
     "fsspec",
     "matplotlib",
     "scipy",

@@ -58,6 +58,9 @@ class Journal:
         """Put down a task whose data are durable; from any thread."""
         line = json.dumps(asdict(record), allow_nan=False) + "\n"
         with self._adding:
+            if self._file is not None and not os.fstat(self._file).st_nlink:
+                os.close(self._file)  # `strike` of another process has replaced it
+                self._file = None
             if self._file is None:
                 self._file = self._own_file()
             if os.write(self._file, line.encode()) < len(line):

@@ -89,7 +89,8 @@ def run(
         tasks = workspace.remaining()
         busy = None
         if execute is not None:
-            execute(workspace, tasks)
+            with workspace.shared():
+                execute(workspace, tasks)
         elif tasks:
             busy = in_this_process(Worker(workspace, job.image), tasks, progress, stop)
         return Outcome(finish(workspace, verify=verify, stop=stop), busy)

@@ -25,7 +25,7 @@ from gpudecon.engine.memory import in_words
 from gpudecon.engine.plan import Plan, Task
 from gpudecon.engine.remarks import noted_warnings
 from gpudecon.engine.tiling import Box, Shape
-from gpudecon.engine.workspace import Workspace
+from gpudecon.engine.workspace import Lock, Workspace
 from gpudecon.errors import DeviceMemoryError, GpudeconWarning, InputError, RunError
 from gpudecon.image import Image, Region
 from gpudecon.io import read
@@ -37,20 +37,35 @@ from gpudecon.psf.psf import PSF
 from gpudecon.recording import checked_range
 
 
+_opening = threading.Lock()
+
+
 def restore_tile(
     folder: str | os.PathLike[str], index: int, *, device: str | None = None, threads: int | None = None
 ) -> Record:
     """Carry out task ``index`` of the plan in the workspace ``folder``, in this process, on ``device`` (None: as
     planned).
 
-    Doing a task again changes nothing.  What is read once, plans and transfer function, is kept for the next call.
+    Doing a task again changes nothing.  What is read once, plans and transfer function, is kept for the next call, until
+    `forget` or a call for another plan; several threads may call it, and one of them computes at a time.  Meanwhile no
+    run may begin, resume or finish in the folder.
     """
-    return _worker(Path(folder), device, threads).restore(index)
+    path = Path(folder)
+    with Lock(path / "lock", shared=True):
+        written = (path / "plan.json").stat()
+        with _opening:
+            worker = _worker(path, device, threads, (written.st_ino, written.st_mtime_ns))
+        return worker.restore(index)
 
 
 @lru_cache(maxsize=1)
-def _worker(folder: Path, device: str | None, threads: int | None) -> Worker:
-    return Worker(Workspace.open(folder), device=device, threads=threads)
+def _worker(folder: Path, device: str | None, threads: int | None, _: tuple[int, int]) -> Worker:
+    return Worker(Workspace(folder), device=device, threads=threads)
+
+
+def forget() -> None:
+    """Give back the memory of what `restore_tile` keeps."""
+    _worker.cache_clear()
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,16 @@ class Workspace:
         _remove(self.folder)
         self.close()
 
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Within it other processes may work on the tasks, and other runs are still kept out."""
+        assert self._lock is not None
+        self._lock.change(shared=True)
+        try:
+            yield
+        finally:
+            self._lock.change(shared=False)
+
     def close(self) -> None:
         """Let go of files and locks; the folder stays."""
         self.journal.close()
@@ -242,6 +252,17 @@ class Lock:
         os.ftruncate(file, 0)
         os.pwrite(file, f"process {os.getpid()} on {socket.gethostname()}, since {time.ctime()}".encode(), 0)
         self._file: int | None = file
+
+    def change(self, *, shared: bool) -> None:
+        """Let others have it, too, or wait until they have given it back."""
+        assert self._file is not None
+        fcntl.flock(self._file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     def release(self) -> None:
         """Give the lock back; without effect the second time."""
