@@ -36,7 +36,6 @@ from gpudecon.pilot import LARGEST_REGION, REGIONS, pilot_regions
 from gpudecon.psf.psf import PSF
 from gpudecon.recording import checked_range
 
-
 _opening = threading.Lock()
 
 
@@ -46,9 +45,9 @@ def restore_tile(
     """Carry out task ``index`` of the plan in the workspace ``folder``, in this process, on ``device`` (None: as
     planned).
 
-    Doing a task again changes nothing.  What is read once, plans and transfer function, is kept for the next call, until
-    `forget` or a call for another plan; several threads may call it, and one of them computes at a time.  Meanwhile no
-    run may begin, resume or finish in the folder.
+    Doing a task again changes nothing.  What is read once, plans and transfer function, is kept for the next call,
+    until `forget` or a call for another plan; several threads may call it, and one of them computes at a time.
+    Meanwhile no run may begin, resume or finish in the folder.
     """
     path = Path(folder)
     with Lock(path / "lock", shared=True):
@@ -174,7 +173,7 @@ class Worker:
             try:
                 checked_range(sample)
             except InputError as error:
-                raise InputError(f"{name_of(plan, channel, timepoint)}: {error}") from error
+                raise InputError(f"{part_of(plan, channel, timepoint)}: {error}") from error
             return sample
 
         with noted_warnings() as said:
@@ -275,7 +274,12 @@ def source_of(plan: Plan) -> Image:
     return replace(image, voxel_um=plan.source.voxel_um)
 
 
-def name_of(plan: Plan, channel: int, timepoint: int | None = None, tile: int | None = None) -> str:
+def name_of(plan: Plan, task: Task) -> str:
+    """What a task restores, in words."""
+    return part_of(plan, task.channel, task.timepoint, task.tile.index)
+
+
+def part_of(plan: Plan, channel: int, timepoint: int | None = None, tile: int | None = None) -> str:
     """A part of the input in words; None: all of them."""
     sizes = dict(zip(plan.source.axes, plan.source.shape, strict=True))
     parts = [Path(plan.source.path).name]
