@@ -21,9 +21,9 @@ from gpudecon.engine.job import Job
 from gpudecon.engine.plan import Plan, Task
 from gpudecon.engine.remarks import noted_warnings
 from gpudecon.engine.tile import Restored, Worker, name_of, part_of
-from gpudecon.engine.workspace import Workspace, begin, keep_psfs, tiles_path
+from gpudecon.engine.workspace import Workspace, begin, folder_of, keep_psfs, tiles_path
 from gpudecon.errors import GpudeconError, InputError, RunError, StoppedError
-from gpudecon.io import check_output
+from gpudecon.io import check_output, read
 from gpudecon.io.metadata import check_describable
 from gpudecon.io.store import Store
 from gpudecon.psf.psf import as_psf
@@ -70,7 +70,8 @@ def run(
     job, plan
         What is to be done, and `plan_job` of it.
     resume
-        Go on with an interrupted run of the same plan; begin anew where there is none.
+        Go on with an interrupted run of the same plan; begin anew where there is none, and do nothing where the output
+        is there already and was made by this plan.
     overwrite
         Replace an existing output, and give up an interrupted run; the output stays until it is replaced.
     verify
@@ -85,6 +86,8 @@ def run(
     A run that fails before its first tile is done, or for the input's sake, leaves nothing behind; any other keeps what
     is done, and its error says how to go on.
     """
+    if resume and (record := _made(plan)) is not None:
+        return Outcome(record, None)
     with prepare(job, plan, resume=resume, overwrite=overwrite) as workspace, _kept(workspace, command):
         tasks = workspace.remaining()
         busy = None
@@ -94,6 +97,14 @@ def run(
         elif tasks:
             busy = in_this_process(Worker(workspace, job.image), tasks, progress, stop)
         return Outcome(finish(workspace, verify=verify, stop=stop), busy)
+
+
+def _made(plan: Plan) -> dict[str, Any] | None:
+    """The record of the output, if this plan has made it and nothing is left to be done."""
+    if not Path(plan.output).exists() or folder_of(plan.output).exists():
+        return None
+    record = read(plan.output).provenance
+    return record if record.get("plan", {}).get("hash") == plan.hash else None
 
 
 def prepare(job: Job, plan: Plan, *, resume: bool = False, overwrite: bool = False) -> Workspace:
