@@ -36,7 +36,6 @@ from gpudecon.pilot import LARGEST_REGION, REGIONS, pilot_regions
 from gpudecon.psf.psf import PSF
 from gpudecon.recording import checked_range
 
-
 _opening = threading.Lock()
 
 
