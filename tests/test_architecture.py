@@ -29,7 +29,8 @@ LEVELS = [
     {"forward"},
     {"methods"},
     {"corrections", "io", "quality", "simulate"},
-    {"recording"},
+    {"constants", "halo", "lazy", "recording"},
+    {"pilot"},
     {"deconvolve"},
     {"engine"},
     {"cli", "napari"},
@@ -37,7 +38,7 @@ LEVELS = [
 # Where a third party may be imported; whatever is not named here may be imported everywhere.
 HOMES = {
     "cupy": "gpudecon/backend/",
-    "dask": "gpudecon/engine/",
+    "dask": ("gpudecon/engine/", "gpudecon/lazy.py"),
     "dask_jobqueue": "gpudecon/engine/",
     "distributed": "gpudecon/engine/",
     "imagecodecs": "gpudecon/io/",

@@ -39,6 +39,7 @@ class ConstrainedLeastSquares:
     counts_only: ClassVar[bool] = False
     needs_psf: ClassVar[bool] = True
     takes_mask: ClassVar[bool] = False
+    divisible: ClassVar[bool] = True
     promises: ClassVar[frozenset[str]] = frozenset()
 
     gamma: float | Literal["auto", "gcv"] = "auto"
@@ -60,12 +61,16 @@ class ConstrainedLeastSquares:
         """See `Method`."""
         return 1.0
 
+    def reach(self, radius: int, scale: float) -> float:
+        """See `Method`."""
+        return 5.5 * radius
+
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the restored image once."""
-        if self.gamma == "auto":
-            gamma = self._discrepancy_gamma(problem)
-        else:
-            gamma = cross_validated_gamma(problem) if isinstance(self.gamma, str) else self.gamma
+        gamma = self.gamma
+        if isinstance(gamma, str):
+            chosen = self._discrepancy_gamma if gamma == "auto" else cross_validated_gamma
+            gamma = problem.record.number("gamma", lambda: chosen(problem))
         yield filtered(problem, noise_to_signal=0.0, gamma=gamma, nonnegative=self.nonnegative)
 
     def _discrepancy_gamma(self, problem: Problem) -> float:

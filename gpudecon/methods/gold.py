@@ -35,6 +35,7 @@ class Gold:
     counts_only: ClassVar[bool] = False
     needs_psf: ClassVar[bool] = True
     takes_mask: ClassVar[bool] = True
+    divisible: ClassVar[bool] = True
     promises: ClassVar[frozenset[str]] = frozenset({"non-negative"})
 
     iterations: int = 100
@@ -48,6 +49,10 @@ class Gold:
     def arrays(self) -> float:
         """See `Method`."""
         return 2.0
+
+    def reach(self, radius: int, scale: float) -> float:
+        """See `Method`."""
+        return 7.5 * radius
 
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the estimate after each iteration."""

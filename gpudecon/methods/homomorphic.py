@@ -47,6 +47,7 @@ class Homomorphic:
     counts_only: ClassVar[bool] = False
     needs_psf: ClassVar[bool] = False
     takes_mask: ClassVar[bool] = False
+    divisible: ClassVar[bool] = False
     promises: ClassVar[frozenset[str]] = frozenset({"flux"})
 
     length_um: float | Literal["auto"] = "auto"

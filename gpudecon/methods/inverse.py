@@ -36,6 +36,7 @@ class InverseFilter:
     counts_only: ClassVar[bool] = False
     needs_psf: ClassVar[bool] = True
     takes_mask: ClassVar[bool] = False
+    divisible: ClassVar[bool] = True
     promises: ClassVar[frozenset[str]] = frozenset()
 
     threshold: float = 0.05
@@ -50,6 +51,10 @@ class InverseFilter:
     def arrays(self) -> float:
         """See `Method`."""
         return 1.0
+
+    def reach(self, radius: int, scale: float) -> float:
+        """See `Method`."""
+        return 20 * radius
 
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the restored image once."""

@@ -37,6 +37,7 @@ class Landweber:
     counts_only: ClassVar[bool] = False
     needs_psf: ClassVar[bool] = True
     takes_mask: ClassVar[bool] = True
+    divisible: ClassVar[bool] = True
     promises: ClassVar[frozenset[str]] = frozenset()
 
     iterations: int = 100
@@ -54,6 +55,10 @@ class Landweber:
     def arrays(self) -> float:
         """See `Method`."""
         return 1.0
+
+    def reach(self, radius: int, scale: float) -> float:
+        """See `Method`."""
+        return 5.5 * radius
 
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the estimate after each iteration."""

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpudecon.backend import Array
 from gpudecon.errors import GpudeconWarning, InputError
-from gpudecon.methods.object_spectrum import SignalToNoise, frequency_lengths, signal_to_noise
+from gpudecon.methods.object_spectrum import frequency_lengths, signal_to_noise
 from gpudecon.methods.problem import Problem, check_options
 from gpudecon.methods.spectrum import (
     binned_power,
@@ -46,6 +47,7 @@ class Wiener:
     counts_only: ClassVar[bool] = False
     needs_psf: ClassVar[bool] = True
     takes_mask: ClassVar[bool] = False
+    divisible: ClassVar[bool] = True
     promises: ClassVar[frozenset[str]] = frozenset()
 
     noise_to_signal: float | Literal["auto", "spectrum"] = "auto"
@@ -62,21 +64,20 @@ class Wiener:
         """See `Method`."""
         return 1.0
 
+    def reach(self, radius: int, scale: float) -> float:
+        """See `Method`."""
+        return 5.5 * radius
+
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the restored image once."""
         if self.noise_to_signal == "spectrum":
-            ratio = signal_to_noise(problem)
-            if ratio is not None:
-                yield _radially_filtered(problem, ratio, nonnegative=self.nonnegative)
+            step, *ratio = problem.record.numbers("noise_to_signal_spectrum", lambda: _measured_ratio(problem)) or [0.0]
+            if ratio:
+                yield _radially_filtered(problem, np.array(ratio), step, nonnegative=self.nonnegative)
                 return
-            warnings.warn(
-                "Too little of the image stands out from its noise to measure the object's spectrum; wiener takes "
-                "noise_to_signal 'auto', one number for all frequencies.",
-                GpudeconWarning,
-                stacklevel=4,
-            )
         if isinstance(self.noise_to_signal, str):
-            constant, keep_mean = least_risk_ratio(problem), True
+            constant = problem.record.number("noise_to_signal", lambda: least_risk_ratio(problem))
+            keep_mean = True
         else:
             constant, keep_mean = self.noise_to_signal, False
         yield filtered(problem, noise_to_signal=constant, gamma=0.0, nonnegative=self.nonnegative, keep_mean=keep_mean)
@@ -113,38 +114,58 @@ def filtered(
     """The image after ``conj(H) G / (|H|^2 + noise_to_signal + gamma L^2)``, in an array of its own."""
     model, ops = problem.model, problem.backend.ops
     spectrum = image_spectrum(problem)
+    mean = _mean(problem, spectrum) if keep_mean else 0.0
     tables = laplacian_tables(problem)
     ops.regularized_filter(spectrum, model.otf, *tables, noise_to_signal, gamma, float(model.size))
-    if keep_mean:  # the filter divides it by 1 + noise_to_signal
-        spectrum[0, 0, 0] *= 1 + noise_to_signal
-    return _restored(problem, nonnegative)
+    return _restored(problem, mean * noise_to_signal / (1 + noise_to_signal), nonnegative)
 
 
-def _radially_filtered(problem: Problem, signal: SignalToNoise, *, nonnegative: bool) -> Array:
-    """The image after ``conj(H) G / (|H|^2 + S_n / S_f(|k|))``, in an array of its own; the mean is kept."""
-    model, xp = problem.model, problem.backend.xp
+def _measured_ratio(problem: Problem) -> list[float]:
+    """[width of the shells of |k|, S_n / S_f in each of them], or none where too little stands out, with a warning."""
+    signal = signal_to_noise(problem)
+    if signal is None:
+        warnings.warn(
+            "Too little of the image stands out from its noise to measure the object's spectrum; wiener takes "
+            "noise_to_signal 'auto', one number for all frequencies.",
+            GpudeconWarning,
+            stacklevel=7,
+        )
+        return []
     ratio = 1 / np.maximum(signal.ratio, 1e-12)
-    if not signal.is_reliable:
-        ratio = np.minimum(ratio, UNMEASURED)
+    return [signal.step, *(ratio if signal.is_reliable else np.minimum(ratio, UNMEASURED)).tolist()]
+
+
+def _radially_filtered(problem: Problem, ratio: NDArray[np.float64], step: float, *, nonnegative: bool) -> Array:
+    """The image after ``conj(H) G / (|H|^2 + S_n / S_f(|k|))``, in an array of its own; the mean is kept.
+
+    ``ratio`` is S_n / S_f in shells of |k| that are ``step`` wide.
+    """
+    model, xp = problem.model, problem.backend.xp
     log_ratio = problem.backend.upload(np.log(ratio))
     middles = problem.backend.upload(np.arange(len(ratio)) + 0.5)
     spectrum = image_spectrum(problem)
-    mean = spectrum[0, 0, 0] / np.float32(model.size)
+    mean = _mean(problem, spectrum)
     for z, length in enumerate(frequency_lengths(problem)):
         transfer = model.otf[z] * np.float32(model.size)
-        log_here = xp.interp((length / signal.step).ravel(), middles, log_ratio).reshape(length.shape)
+        log_here = xp.interp((length / step).ravel(), middles, log_ratio).reshape(length.shape)
         denominator = xp.abs(transfer) ** 2 + xp.exp(log_here)
         spectrum[z] *= xp.conj(transfer)
         spectrum[z] /= (denominator * model.size).astype(np.float32)
-    spectrum[0, 0, 0] = mean
-    return _restored(problem, nonnegative)
+    return _restored(problem, mean * ratio[0] / (1 + ratio[0]), nonnegative)
 
 
-def _restored(problem: Problem, nonnegative: bool) -> Array:
-    """The inverse transform of the model's spectrum, in an array of its own."""
+def _mean(problem: Problem, spectrum: Array) -> float:
+    """The mean of the light, of which filters take a part away: not that of a part of the image."""
+    return problem.record.number("mean", lambda: float(spectrum[0, 0, 0].real) / problem.model.size)
+
+
+def _restored(problem: Problem, missing: float, nonnegative: bool) -> Array:
+    """The inverse transform of the model's spectrum and ``missing`` light, in an array of its own."""
     model = problem.model
     model.fft.inverse(model.spectrum, model.work)
     restored = model.work.copy()  # the model's field stays free for whoever looks at the result
+    if missing:
+        restored += np.float32(missing)
     if nonnegative:
         problem.backend.xp.maximum(restored, 0, out=restored)
     return restored
