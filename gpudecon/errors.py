@@ -34,7 +34,7 @@ class RunError(GpudeconError, RuntimeError):
     """A run that started in order did not reach a usable result."""
 
 
-class Stopped(GpudeconError):
+class StoppedError(GpudeconError):
     """A run that was asked to stop has come to a point from where it can be resumed; the status is EX_TEMPFAIL."""
 
     exit_status = 75

@@ -41,6 +41,7 @@ HOMES = {
     "dask": ("gpudecon/engine/", "gpudecon/lazy.py"),
     "dask_jobqueue": "gpudecon/engine/",
     "distributed": "gpudecon/engine/",
+    "fsspec": "gpudecon/io/",
     "imagecodecs": "gpudecon/io/",
     "matplotlib": "gpudecon/quality/",
     "tifffile": "gpudecon/io/",
@@ -48,9 +49,19 @@ HOMES = {
     "yaozarrs": "gpudecon/io/",
     "zarr": "gpudecon/io/",
 }
-LATE = {  # inside functions only
-    *("cupy", "dask", "dask_jobqueue", "distributed", "matplotlib", "scipy", "tifffile", "tqdm", "yaozarrs", "zarr")
-}
+LATE = {
+    "cupy",
+    "dask",
+    "dask_jobqueue",
+    "distributed",
+    "fsspec",
+    "matplotlib",
+    "scipy",
+    "tifffile",
+    "tqdm",
+    "yaozarrs",
+    "zarr",
+}  # inside functions only
 IMPORT_SECONDS = 0.5  # what the project promises
 LONGEST_FILE = 400
 

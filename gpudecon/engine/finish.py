@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -176,7 +176,9 @@ def provenance(workspace: Workspace, restored: dict[int, Record]) -> dict[str, A
     if len(devices) > 1:
         record["devices"] = devices
     if plan.psfs:
-        record["psf"] = [asdict(psf) for psf in plan.psfs]
+        record["psf"] = [
+            {"sha256": psf.sha256, "shape": list(psf.shape), "voxel_um": list(psf.voxel_um or ())} for psf in plan.psfs
+        ]
     if plan.settings["stop"] != "fixed":
         record["stopped"] = [
             {"channel": task.channel, "timepoint": task.timepoint, "iterations": restored[task.index].iterations}

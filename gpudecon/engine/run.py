@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -124,31 +126,37 @@ def in_this_process(
 ) -> Busy:
     """Carry out these tasks, reading ahead and writing behind; `StoppedError` where ``stop`` ended it early."""
     plan = worker.plan
-    iterations = int(plan.options.get("iterations", 1))
-    begun: set[int] = set()
-    if progress is not None and plan.settings["stop"] == "fixed":
-        progress.expect(len(tasks) * iterations)
+
+    def name(task: Task) -> str:
+        return name_of(plan, task.channel, task.timepoint, task.tile.index)
 
     def compute(task: Task, block: NDArray[Any]) -> Restored:
         if progress is None:
             return worker.compute(task, block)
-        if plan.settings["stop"] != "fixed" and task.channel not in begun:
-            begun.add(task.channel)
-            if (constants := worker.constants(task.channel)) is not None:
-                count = sum(plan.task(index).channel == task.channel for index in tasks)
-                said = f"channel {task.channel}: {constants.iterations} iterations chosen"
-                progress.expect(count * constants.iterations, said)
-        name = name_of(plan, task)
         every = DIVERGENCE_EVERY if len(plan.tiling) == 1 else 0
-        return worker.compute(task, block, lambda *iteration: progress(name, *iteration), divergence_every=every)
+        return worker.compute(task, block, partial(progress, name(task)), divergence_every=every)
 
-    conveyor = Conveyor(
-        worker.read, compute, worker.write, lambda task: name_of(plan, task), ahead=AHEAD, behind=BEHIND
-    )
+    _decide(worker, tasks, progress)
+    conveyor = Conveyor(worker.read, compute, worker.write, name, ahead=AHEAD, behind=BEHIND)
     busy = conveyor.run(map(plan.task, tasks), stop)
     if stop() and worker.workspace.remaining():
         raise StoppedError("Stopped as asked.")
     return busy
+
+
+def _decide(worker: Worker, tasks: Sequence[int], progress: Progress | None) -> None:
+    """Decide the constants of all channels, lest one of them shows only after hours that it cannot be restored."""
+    plan = worker.plan
+    left = Counter(plan.task(index).channel for index in tasks)
+    for channel, count in left.items():
+        constants = worker.constants(channel)
+        if progress is None:
+            continue
+        if plan.settings["stop"] == "fixed":
+            progress.expect(count * int(plan.options.get("iterations", 1)))
+        elif constants is not None:
+            chosen = constants.iterations
+            progress.expect(count * chosen, f"{name_of(plan, channel)}: {chosen} iterations chosen")
 
 
 @contextmanager

@@ -27,13 +27,14 @@ from gpudecon.engine.remarks import noted_warnings
 from gpudecon.engine.tiling import Box, Shape
 from gpudecon.engine.workspace import Lock, Workspace
 from gpudecon.errors import DeviceMemoryError, GpudeconWarning, InputError, RunError
-from gpudecon.image import Image
+from gpudecon.image import Image, Region
 from gpudecon.io import read
 from gpudecon.io.fingerprint import fingerprint
 from gpudecon.io.store import Store
 from gpudecon.methods import Method, make_method
 from gpudecon.pilot import LARGEST_REGION, REGIONS, pilot_regions
 from gpudecon.psf.psf import PSF
+from gpudecon.recording import checked_range
 
 
 _opening = threading.Lock()
@@ -106,10 +107,9 @@ class Worker:
     def read(self, task: Task) -> NDArray[Any]:
         """What the task is computed from; from any thread."""
         try:
-            block = np.asarray(self.image.data[task.source])
+            return self._pixels(task.source)
         except InputError as error:  # what could be read when the run began may be readable again
             raise RunError(str(error)) from error
-        return block.reshape(self._shape(self.plan.tiling.read_shape))
 
     def compute(
         self, task: Task, block: NDArray[Any], callback: Callback | None = None, *, divergence_every: int = 0
@@ -169,15 +169,22 @@ class Worker:
         places = [(t, boxes[i % len(boxes)]) for i, t in enumerate(times)]
 
         def read(place: tuple[int, tuple[slice, ...]]) -> NDArray[Any]:
-            t, box = place
-            three = (slice(None),) * (3 - len(box)) + box
-            return np.asarray(self.image.data[self.image.region(t, channel, three)]).reshape(
-                [part.stop - part.start for part in box]
-            )
+            timepoint, box = place
+            sample = self._pixels(self.image.region(timepoint, channel, (slice(None),) * (3 - len(box)) + box))
+            try:
+                checked_range(sample)
+            except InputError as error:
+                raise InputError(f"{name_of(plan, channel, timepoint)}: {error}") from error
+            return sample
 
         with noted_warnings() as said:
             constants = decide(read, places, *self._psf_and_method(channel), **self._settings)
         return {"constants": constants.to_dict(), "warnings": said}
+
+    def _pixels(self, region: Region) -> NDArray[Any]:
+        """The input's (z, y, x) or (y, x) at a region of one channel and time point."""
+        block = np.asarray(self.image.data[region])
+        return block.reshape(block.shape[-len(self.image.spatial_axes) :])
 
     def _deconvolver(self, task: Task, shape: Shape) -> Deconvolver:
         """For windows of this shape in the task's channel; one at a time is alive."""
@@ -268,14 +275,14 @@ def source_of(plan: Plan) -> Image:
     return replace(image, voxel_um=plan.source.voxel_um)
 
 
-def name_of(plan: Plan, task: Task) -> str:
-    """Which part of the input a task restores, in words."""
+def name_of(plan: Plan, channel: int, timepoint: int | None = None, tile: int | None = None) -> str:
+    """A part of the input in words; None: all of them."""
     sizes = dict(zip(plan.source.axes, plan.source.shape, strict=True))
     parts = [Path(plan.source.path).name]
     if sizes.get("c", 1) > 1:
-        parts.append(f"channel {task.channel}")
-    if sizes.get("t", 1) > 1:
-        parts.append(f"time point {task.timepoint}")
-    if len(plan.tiling) > 1:
-        parts.append(f"tile {task.tile.index + 1} of {len(plan.tiling)}")
+        parts.append(f"channel {channel}")
+    if timepoint is not None and sizes.get("t", 1) > 1:
+        parts.append(f"time point {timepoint}")
+    if tile is not None and len(plan.tiling) > 1:
+        parts.append(f"tile {tile + 1} of {len(plan.tiling)}")
     return ", ".join(parts)

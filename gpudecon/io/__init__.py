@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,8 @@ from gpudecon.errors import InputError
 from gpudecon.io.metadata import check_describable
 from gpudecon.io.ome_xml import PIXEL_TYPES
 from gpudecon.io.ome_zarr import read_zarr
+from gpudecon.io.remote import check_readable, is_address
+from gpudecon.io.series import is_pattern, read_series
 from gpudecon.io.sinks import TiffSink, ZarrSink
 from gpudecon.io.staging import Sink as Sink
 from gpudecon.io.staging import Staging
@@ -20,12 +23,13 @@ from gpudecon.io.staging import check_output as check_output
 from gpudecon.io.tiff import read_tiff
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator
 
     from numpy.typing import DTypeLike, NDArray
 
     from gpudecon.image import Image, Region
+
+TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".lsm", ".stk")
 
 
 def read(path: str | os.PathLike[str], axes: str | None = None) -> Image:
@@ -34,7 +38,9 @@ def read(path: str | os.PathLike[str], axes: str | None = None) -> Image:
     Parameters
     ----------
     path
-        A TIFF file or an OME-Zarr folder.  Of several images the first is taken, with a warning.
+        A TIFF file, an OME-Zarr folder, the address of either (https://, s3://, with the extra ``remote``), or the
+        pattern of a series of files, "scan/t{t}/{c}_z{z}.tif".  Of several images in one file the first is taken, with
+        a warning.
     axes
         The letters of "tczyx" in the order of the file's dimensions, where the file does not say or is wrong; with or
         without the dimensions of length 1.  Unasked, the one unknown axis of a plain file of three dimensions is z.
@@ -46,11 +52,23 @@ def read(path: str | os.PathLike[str], axes: str | None = None) -> Image:
         ``data`` reads the regions that it is indexed with; ``np.asarray(image.data)`` reads all.  ``voxel_um`` (um)
         and ``channels`` (nm) are as far as the file knows them.
     """
-    file = Path(path)
-    if not file.exists():
-        raise InputError(f"{file} does not exist; check the path.")
-    image = read_zarr(file, axes) if file.is_dir() else read_tiff(file, axes)
-    return image if image.name else replace(image, name=re.sub(r"(\.ome)?\.[^.]+$", "", file.name))
+    name = os.fspath(path)
+    if is_address(name):
+        check_readable(name)
+        image = read_tiff(name, axes) if name.lower().endswith(TIFF_SUFFIXES) else read_zarr(name, axes)
+    elif is_pattern(name):
+        image = read_series(name, axes)
+    elif not Path(name).exists():
+        raise InputError(f"{name} does not exist; check the path.")
+    else:
+        image = read_zarr(Path(name), axes) if Path(name).is_dir() else read_tiff(Path(name), axes)
+    return image if image.name else replace(image, name=re.sub(r"(\.ome)?\.[^.]+$", "", Path(name).name))
+
+
+def located(path: str | os.PathLike[str]) -> str:
+    """``path`` as it can be given to `read` in any working folder."""
+    name = os.fspath(path)
+    return name if is_address(name) else os.path.abspath(name)  # noqa: PTH100 -- resolve() would look for the braces
 
 
 def open_sink(

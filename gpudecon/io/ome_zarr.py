@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -24,18 +25,18 @@ NGFF_VERSIONS = ("0.4", "0.5")
 BLOCK = "gpudecon"
 
 
-def read_zarr(path: Path, axes: str | None = None) -> Image:
-    """The image in an OME-Zarr folder at full resolution, read lazily; of several (bioformats2raw), the first.
-
-    ``axes`` replaces what the file says about its axes.
+def read_zarr(path: Path | str, axes: str | None = None) -> Image:
+    """The image in an OME-Zarr folder or at an address, at full resolution, read lazily; of several (bioformats2raw),
+    the first.  ``axes`` replaces what the file says about its axes.
     """
     import zarr
 
     try:
         group = zarr.open_group(path, mode="r")
     except Exception as error:  # stores and metadata make zarr raise all kinds
+        kind = "is not to be had or" if isinstance(path, str) else "is a folder but"
         raise InputError(
-            f"{path} is a folder but no OME-Zarr image ({type(error).__name__}); give the path of an image group."
+            f"{path} {kind} no OME-Zarr image ({type(error).__name__}); give the path of an image group."
         ) from error
     try:
         return _image(_image_group(group, path), path, axes)
@@ -55,7 +56,7 @@ def _ome(group: zarr.Group) -> dict[str, Any]:
     return ome
 
 
-def _image_group(group: zarr.Group, path: Path) -> zarr.Group:
+def _image_group(group: zarr.Group, path: Path | str) -> zarr.Group:
     """``group`` or, in the layout of bioformats2raw, its first series."""
     import zarr
 
@@ -65,20 +66,20 @@ def _image_group(group: zarr.Group, path: Path) -> zarr.Group:
     for kind, example in (("plate", "A/1/0"), ("well", "0")):
         if kind in ome:
             raise InputError(f"{path} is the {kind} of a screen; give the path of one field, such as {path}/{example}.")
-    series = [name for name in group.group_keys() if name.isdecimal()]
     first = group.get("0")
     if not isinstance(first, zarr.Group) or "multiscales" not in _ome(first):
         raise InputError(f"{path} is a Zarr group but no OME-Zarr image; give the path of an image group.")
-    if len(series) > 1:
+    count = next(n for n in itertools.count(1) if str(n) not in group)  # not every server lists what it has
+    if count > 1:
         warnings.warn(
-            f"{path} holds {len(series)} images; the first is used, the other {len(series) - 1} are left.",
+            f"{path} holds {count} images; the first is used, the other {count - 1} are left.",
             GpudeconWarning,
             stacklevel=4,
         )
     return first
 
 
-def _image(group: zarr.Group, path: Path, axes: str | None) -> Image:
+def _image(group: zarr.Group, path: Path | str, axes: str | None) -> Image:
     ome = _ome(group)
     multiscale = ome["multiscales"][0]
     level = multiscale["datasets"][0]

@@ -25,7 +25,7 @@ class FilePixels:
     ``source`` is read through ``source[index]``, and whatever it raises becomes one sentence about ``path``.
     """
 
-    def __init__(self, source: Any, dims: tuple[int, ...], path: Path) -> None:
+    def __init__(self, source: Any, dims: tuple[int, ...], path: Path | str) -> None:
         self._source = source
         self._dims = dims
         self._path = path
@@ -76,7 +76,7 @@ class Scaled:
 
 
 def canonical_axes(
-    file_axes: str, shape: tuple[int, ...], *, given: str | None, kept: str, path: Path
+    file_axes: str, shape: tuple[int, ...], *, given: str | None, kept: str, path: Path | str
 ) -> tuple[str, tuple[int, ...]]:
     """The axes of an image as a subset of "tczyx" in that order, and the dimension of the file that each one is.
 
@@ -108,7 +108,7 @@ def canonical_axes(
     return "".join(letters[i] for i in order), tuple(remaining[i] for i in order)
 
 
-def _given(given: str, shape: tuple[int, ...], remaining: list[int], path: Path) -> tuple[str, list[int]]:
+def _given(given: str, shape: tuple[int, ...], remaining: list[int], path: Path | str) -> tuple[str, list[int]]:
     letters = given.lower()
     if not set(letters) <= set(AXES):
         raise InputError(f"The axes are given as {given!r}; use the letters of {AXES!r}, each at most once.")
@@ -121,7 +121,7 @@ def _given(given: str, shape: tuple[int, ...], remaining: list[int], path: Path)
     )
 
 
-def check_sample_type(dtype: np.dtype[Any], path: Path) -> None:
+def check_sample_type(dtype: np.dtype[Any], path: Path | str) -> None:
     """Refuse pixels that are no grey values."""
     if dtype.kind not in "iuf":
         raise InputError(f"{path} holds {dtype} pixels; deconvolution needs grey values, integer or floating point.")

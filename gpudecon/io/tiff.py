@@ -17,6 +17,7 @@ from gpudecon.image import Channel, Image
 from gpudecon.io import ome_xml
 from gpudecon.io.metadata import Metadata, length, seconds
 from gpudecon.io.pixels import FilePixels, canonical_axes, check_sample_type
+from gpudecon.io.remote import open_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 DESCRIBING_TAGS = (270, 34412, 50838, 50839)  # ImageDescription, of LSM, of ImageJ: lengths and metadata
 
 
-def read_tiff(path: Path, axes: str | None = None) -> Image:
-    """The first series of a TIFF file at full resolution, read lazily.
+def read_tiff(path: Path | str, axes: str | None = None) -> Image:
+    """The first series of a TIFF file, or of one at an address, at full resolution, read lazily.
 
     ``axes`` replaces what the file says about its axes.  The file stays open as long as the image's pixels live.
     """
@@ -36,7 +37,8 @@ def read_tiff(path: Path, axes: str | None = None) -> Image:
 
     with _log_withheld(), ExitStack() as cleanup:
         try:
-            tif = cleanup.enter_context(TiffFile(path))
+            file = cleanup.enter_context(open_file(path)) if isinstance(path, str) else path
+            tif = cleanup.enter_context(TiffFile(file))
             image = _first_image(tif, path, axes)
         except InputError:
             raise
@@ -74,7 +76,7 @@ def _log_withheld() -> Iterator[None]:
         logger.handle(record)
 
 
-def _first_image(tif: TiffFile, path: Path, axes: str | None) -> Image:
+def _first_image(tif: TiffFile, path: Path | str, axes: str | None) -> Image:
     import zarr
     from tifffile import PHOTOMETRIC
 
@@ -105,7 +107,7 @@ def _first_series(tif: TiffFile) -> tuple[TiffPageSeries, str, tuple[int, ...], 
     return series, series.get_axes(squeeze=False), series.get_shape(squeeze=False), {"squeeze": False}
 
 
-def _check_complete(tif: TiffFile, series: TiffPageSeries, path: Path) -> None:
+def _check_complete(tif: TiffFile, series: TiffPageSeries, path: Path | str) -> None:
     """Refuse a file that lacks pages or pixels: tifffile would read them as zeros, or leave them out."""
     damaged = InputError(f"{path} is truncated or damaged: some of its pixels are not there; get a fresh copy of it.")
     link = tif.pages.next_page_offset
@@ -147,7 +149,7 @@ def _is_described(tif: TiffFile) -> bool:
     return True
 
 
-def _metadata(tif: TiffFile, series: TiffPageSeries, path: Path) -> Metadata:
+def _metadata(tif: TiffFile, series: TiffPageSeries, path: Path | str) -> Metadata:
     """What the file says about its first image.  The resolution of a plain TIFF is one of print, not of an object."""
     if series.kind == "ome" and tif.ome_metadata:
         try:

@@ -30,7 +30,7 @@ def test_union_of_workers(tmp_path):
     """Processes that write at the same time, each into a file of its own."""
     code = (
         "import sys; from pathlib import Path; from gpudecon.engine.journal import *; j = Journal(Path(sys.argv[1]))\n"
-        "for i in range(40): j.add(Record("tile", 2 * i + int(sys.argv[2]), 'c', 0, 1, 2))"
+        "for i in range(40): j.add(Record('tile', 2 * i + int(sys.argv[2]), 'c', 0, 1, 2))"
     )
     workers = [subprocess.Popen([sys.executable, "-c", code, tmp_path / "j", str(k)]) for k in range(2)]
     assert [worker.wait(60) for worker in workers] == [0, 0]
