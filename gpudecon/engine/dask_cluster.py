@@ -98,7 +98,7 @@ def existing_cluster(address: str, certificates: Certificates | None = None) -> 
 
     try:
         client = Client(address, timeout=PATIENCE, security=certificates and certificates.security())
-    except (OSError, ValueError, TimeoutError) as error:
+    except (OSError, TypeError, ValueError) as error:  # TypeError: tls:// without certificates
         raise InputError(f"No Dask scheduler answers at {address}: {error}") from error
     with client:
         yield client

@@ -36,7 +36,6 @@ from gpudecon.pilot import LARGEST_REGION, REGIONS, pilot_regions
 from gpudecon.psf.psf import PSF
 from gpudecon.recording import checked_range
 
-
 _opening = threading.Lock()
 
 
@@ -46,9 +45,9 @@ def restore_tile(
     """Carry out task ``index`` of the plan in the workspace ``folder``, in this process, on ``device`` (None: as
     planned).
 
-    Doing a task again changes nothing.  What is read once, plans and transfer function, is kept for the next call, until
-    `forget` or a call for another plan; several threads may call it, and one of them computes at a time.  Meanwhile no
-    run may begin, resume or finish in the folder.
+    Doing a task again changes nothing.  What is read once, plans and transfer function, is kept for the next call,
+    until `forget` or a call for another plan; several threads may call it, and one of them computes at a time.
+    Meanwhile no run may begin, resume or finish in the folder.
     """
     path = Path(folder)
     with Lock(path / "lock", shared=True):

@@ -125,9 +125,7 @@ def test_a_file_of_another_shape(tmp_path):
     tifffile.imwrite(tmp_path / "img_t02_c1_z001.tif", np.zeros((5, 6), "u2"))
     image = io.read(tmp_path / "img_t{t}_c{c}_z{z}.tif")
     assert image.volume(0, 0).shape == (4, 5, 7)
-    with pytest.raises(
-        InputError, match=r"img_t02_c1_z001\.tif is uint16 of shape \(5, 6\), but .*z001\.tif"
-    ):
+    with pytest.raises(InputError, match=r"img_t02_c1_z001\.tif is uint16 of shape \(5, 6\), but .*z001\.tif"):
         image.volume(1, 0)
 
 
