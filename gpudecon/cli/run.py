@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 import warnings
@@ -74,6 +75,8 @@ def add_parser(verbs: Any) -> None:
     how.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores this process may use)")
     how.add_argument("--dtype", default="float32", choices=("float32", "uint16"), help="uint16: one recorded scale")
     how.add_argument("--ngff", choices=("0.4", "0.5"), help="version of OME-Zarr to write (default 0.5)")
+    how.add_argument("--tile", type=int, nargs=3, metavar=("Z", "Y", "X"), help="size of a tile's core (default: chosen)")
+    how.add_argument("--memory", metavar="SIZE", help="the most memory to use, such as 4GiB")
     how.add_argument("--verify", action="store_true", help="read all that was written again and compare checksums")
     again = how.add_mutually_exclusive_group()
     again.add_argument("--overwrite", action="store_true", help="replace an existing output or an interrupted run")
@@ -120,7 +123,13 @@ def act(args: argparse.Namespace) -> int:
         dtype=args.dtype,
         remarks=tuple(said),
     )
-    plan = plan_job(job, args.output, ngff=args.ngff or "0.5")
+    plan = plan_job(
+        job,
+        args.output,
+        ngff=args.ngff or "0.5",
+        tile=args.tile and tuple(args.tile),
+        memory=_bytes(args.memory),
+    )
     with Progress() as progress, stopping() as stop:
         done = run(
             job,
@@ -140,6 +149,15 @@ def act(args: argparse.Namespace) -> int:
     if done.busy is not None and len(plan) > 1:
         print(f"gpudecon: {done.busy}", file=sys.stderr)
     return 0
+
+
+def _bytes(text: str | None) -> int | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT])i?B?", text, re.IGNORECASE)
+    if found is None:
+        raise InputError(f"--memory is {text!r}; give a size such as 4GiB or 500MiB.")
+    return int(float(found[1]) * 1024 ** ("KMGT".index(found[2].upper()) + 1))
 
 
 def _method(args: argparse.Namespace) -> Method:

@@ -20,7 +20,7 @@ from gpudecon.engine.finish import finish
 from gpudecon.engine.job import Job
 from gpudecon.engine.plan import Plan, Task
 from gpudecon.engine.remarks import noted_warnings
-from gpudecon.engine.tile import Restored, Worker, name_of
+from gpudecon.engine.tile import Restored, Worker, name_of, part_of
 from gpudecon.engine.workspace import Workspace, begin, keep_psfs, tiles_path
 from gpudecon.errors import GpudeconError, InputError, RunError, StoppedError
 from gpudecon.io import check_output
@@ -127,8 +127,7 @@ def in_this_process(
     """Carry out these tasks, reading ahead and writing behind; `StoppedError` where ``stop`` ended it early."""
     plan = worker.plan
 
-    def name(task: Task) -> str:
-        return name_of(plan, task.channel, task.timepoint, task.tile.index)
+    name = partial(name_of, plan)
 
     def compute(task: Task, block: NDArray[Any]) -> Restored:
         if progress is None:
@@ -156,7 +155,7 @@ def _decide(worker: Worker, tasks: Sequence[int], progress: Progress | None) -> 
             progress.expect(count * int(plan.options.get("iterations", 1)))
         elif constants is not None:
             chosen = constants.iterations
-            progress.expect(count * chosen, f"{name_of(plan, channel)}: {chosen} iterations chosen")
+            progress.expect(count * chosen, f"{part_of(plan, channel)}: {chosen} iterations chosen")
 
 
 @contextmanager

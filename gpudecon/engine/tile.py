@@ -173,7 +173,7 @@ class Worker:
             try:
                 checked_range(sample)
             except InputError as error:
-                raise InputError(f"{name_of(plan, channel, timepoint)}: {error}") from error
+                raise InputError(f"{part_of(plan, channel, timepoint)}: {error}") from error
             return sample
 
         with noted_warnings() as said:
@@ -274,7 +274,12 @@ def source_of(plan: Plan) -> Image:
     return replace(image, voxel_um=plan.source.voxel_um)
 
 
-def name_of(plan: Plan, channel: int, timepoint: int | None = None, tile: int | None = None) -> str:
+def name_of(plan: Plan, task: Task) -> str:
+    """What a task restores, in words."""
+    return part_of(plan, task.channel, task.timepoint, task.tile.index)
+
+
+def part_of(plan: Plan, channel: int, timepoint: int | None = None, tile: int | None = None) -> str:
     """A part of the input in words; None: all of them."""
     sizes = dict(zip(plan.source.axes, plan.source.shape, strict=True))
     parts = [Path(plan.source.path).name]

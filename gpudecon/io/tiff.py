@@ -17,6 +17,7 @@ from gpudecon.image import Channel, Image
 from gpudecon.io import ome_xml
 from gpudecon.io.metadata import Metadata, length, seconds
 from gpudecon.io.pixels import FilePixels, canonical_axes, check_sample_type
+from gpudecon.io.planes import Planes, Stored
 from gpudecon.io.remote import open_file
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def read_tiff(path: Path | str, axes: str | None = None) -> Image:
         try:
             file = cleanup.enter_context(open_file(path)) if isinstance(path, str) else path
             tif = cleanup.enter_context(TiffFile(file))
-            image = _first_image(tif, path, axes)
+            image = _first_image(tif, path, axes, cleanup)
         except InputError:
             raise
         except Exception as error:  # damaged files make tifffile raise all kinds
@@ -76,7 +77,7 @@ def _log_withheld() -> Iterator[None]:
         logger.handle(record)
 
 
-def _first_image(tif: TiffFile, path: Path | str, axes: str | None) -> Image:
+def _first_image(tif: TiffFile, path: Path | str, axes: str | None, cleanup: ExitStack) -> Image:
     import zarr
     from tifffile import PHOTOMETRIC
 
@@ -95,7 +96,10 @@ def _first_image(tif: TiffFile, path: Path | str, axes: str | None) -> Image:
         path=path,
     )
     source = zarr.open_array(series.aszarr(level=0, **keep_all), mode="r")
-    return metadata.image(FilePixels(source, dims, path), letters)
+    stored = None if isinstance(path, str) else Stored.of(tif, series, source.shape, path)
+    if stored is not None:
+        cleanup.callback(stored.file.close)
+    return metadata.image(FilePixels(Planes(source, stored), dims, path), letters)
 
 
 def _first_series(tif: TiffFile) -> tuple[TiffPageSeries, str, tuple[int, ...], dict[str, Any]]:

@@ -16,6 +16,7 @@ from gpudecon.errors import InputError
 from gpudecon.methods.back_projector import CUTOFF_PER_ALPHA, BackProjector, automatic_alpha
 from gpudecon.methods.least_squares import inner_product
 from gpudecon.methods.problem import Data, Problem, check_options
+from gpudecon.methods.reach import Spread
 from gpudecon.methods.start import Start, start_estimate
 
 SMOOTH = 1e-3  # of the image's brightness: differences below it count as none for the penalties
@@ -120,9 +121,10 @@ class RichardsonLucy:
         cutoff = min(CUTOFF_PER_ALPHA * alpha, 0.5) if self.cutoff == "auto" else self.cutoff
         return dataclasses.replace(self, alpha=alpha, cutoff=cutoff)
 
-    def reach(self, radius: int, scale: float) -> float:
+    def reach(self, spread: Spread) -> float:
         """See `Method`."""
-        return 5.5 * radius
+        factor = 5.5 if self.acceleration == "none" else 8.5
+        return factor * spread.radius
 
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the estimate after each iteration."""

@@ -14,6 +14,7 @@ from gpudecon.backend import Array
 from gpudecon.errors import GpudeconWarning, InputError
 from gpudecon.methods.object_spectrum import frequency_lengths, signal_to_noise
 from gpudecon.methods.problem import Problem, check_options
+from gpudecon.methods.reach import Spread
 from gpudecon.methods.spectrum import (
     binned_power,
     image_spectrum,
@@ -21,6 +22,9 @@ from gpudecon.methods.spectrum import (
     measured_spectrum,
     noise_power,
 )
+
+# Of S_n / S_f: what a constant that is yet to be chosen is taken to be where only its reach is asked for.
+TYPICAL = 1e-3
 
 
 @dataclass(frozen=True)
@@ -64,9 +68,10 @@ class Wiener:
         """See `Method`."""
         return 1.0
 
-    def reach(self, radius: int, scale: float) -> float:
+    def reach(self, spread: Spread) -> float:
         """See `Method`."""
-        return 5.5 * radius
+        given = TYPICAL if isinstance(self.noise_to_signal, str) else self.noise_to_signal
+        return spread.of_filter(lambda h, _: np.conj(h) / (np.abs(h) ** 2 + given))
 
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the restored image once."""
