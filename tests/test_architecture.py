@@ -39,9 +39,9 @@ LEVELS = [
 HOMES = {
     "cupy": "gpudecon/backend/",
     "dask": ("gpudecon/engine/", "gpudecon/lazy.py"),
-    "fsspec": "gpudecon/io/",
     "dask_jobqueue": "gpudecon/engine/",
     "distributed": "gpudecon/engine/",
+    "fsspec": "gpudecon/io/",
     "imagecodecs": "gpudecon/io/",
     "matplotlib": "gpudecon/quality/",
     "tifffile": "gpudecon/io/",

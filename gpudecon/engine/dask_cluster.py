@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ def local_cluster(device: str, *, workers: int | None = None, threads: int | Non
         **common,
         "nthreads": TILES_AT_ONCE,
         "memory_limit": NO_MEMORY_LIMIT,
-        "silence_logs": logging.WARNING,
+        "silence_logs": logging.CRITICAL,  # errors of tasks come back with their results
     }
     specs = {}
     for number in range(count):
@@ -96,9 +97,11 @@ def existing_cluster(address: str, certificates: Certificates | None = None) -> 
     _check_installed()
     from distributed import Client
 
+    if not re.fullmatch(r"(tcp|tls)://\S+:\d+", address):
+        raise InputError(f"{address!r} is no address of a Dask scheduler; give one such as tcp://node:8786.")
     try:
         client = Client(address, timeout=PATIENCE, security=certificates and certificates.security())
-    except (OSError, ValueError, TimeoutError) as error:
+    except (OSError, TypeError, ValueError) as error:  # TypeError: tls:// without certificates
         raise InputError(f"No Dask scheduler answers at {address}: {error}") from error
     with client:
         yield client

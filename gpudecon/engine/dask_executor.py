@@ -7,6 +7,7 @@ changes nothing.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpudecon._version import __version__
 from gpudecon.engine.journal import Record
+from gpudecon.engine.plan import Plan
 from gpudecon.engine.tile import forget, name_of, restore_tile
 from gpudecon.engine.workspace import Workspace
 from gpudecon.errors import GpudeconError, InputError, RunError, StoppedError
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 IN_FLIGHT = 2  # tasks for each thread of each worker: one in hand, one to go on with
 RETRIES = 2
+PATIENCE = 60  # seconds
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,8 @@ class DaskExecutor:
             submit()
             for future in arriving:
                 index = under_way.pop(future)
-                self.report(name_of(workspace.plan, workspace.plan.task(index)), _result(workspace, index, future))
+                name = _name(workspace.plan, index)
+                self.report(name, _result(name, future))
                 if not self.stop():
                     submit()
         finally:
@@ -79,13 +83,18 @@ class DaskExecutor:
             client.run(forget, on_error="ignore")
         if self.stop() and workspace.remaining():
             raise StoppedError("Stopped as asked.")
+        _await_journal(workspace)
 
 
-def _result(workspace: Workspace, index: int, future: Future) -> Record:
-    """What a task returned; its error with its name."""
+def _name(plan: Plan, index: int) -> str:
+    task = plan.task(index)
+    return name_of(plan, task.channel, task.timepoint, task.tile.index)
+
+
+def _result(name: str, future: Future) -> Record:
+    """What a task returned, or its error with its name."""
     from distributed import CancelledError, KilledWorker
 
-    name = name_of(workspace.plan, workspace.plan.task(index))
     try:
         record: Record = future.result()
     except GpudeconError as error:
@@ -98,6 +107,13 @@ def _result(workspace: Workspace, index: int, future: Future) -> Record:
         error.add_note(f"in {name}")
         raise
     return record
+
+
+def _await_journal(workspace: Workspace) -> None:
+    """A network's file system may show lines that other machines wrote only after a while."""
+    latest = time.monotonic() + PATIENCE
+    while workspace.remaining() and time.monotonic() < latest:
+        time.sleep(1)
 
 
 def _check_workers(client: Client, workspace: Workspace) -> None:
