@@ -87,8 +87,7 @@ class DaskExecutor:
 
 
 def _name(plan: Plan, index: int) -> str:
-    task = plan.task(index)
-    return name_of(plan, task.channel, task.timepoint, task.tile.index)
+    return name_of(plan, plan.task(index))
 
 
 def _result(name: str, future: Future) -> Record:
