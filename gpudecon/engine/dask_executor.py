@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from gpudecon._version import __version__
 from gpudecon.engine.journal import Record
-from gpudecon.engine.plan import Plan
 from gpudecon.engine.tile import forget, name_of, restore_tile
 from gpudecon.engine.workspace import Workspace
 from gpudecon.errors import GpudeconError, InputError, RunError, StoppedError
@@ -34,13 +33,14 @@ PATIENCE = 60  # seconds
 class DaskExecutor:
     """An `Execute` of `run`: ``cluster`` opens a cluster for a workspace, as in `dask_cluster`.
 
-    ``device`` and ``threads`` replace the planned ones on the workers; ``report`` is told of every finished task and
-    how many there are; ``stop`` is asked between tasks.
+    ``device`` and ``threads`` replace the planned ones on the workers, of which ``processes`` share this machine's
+    memory; ``report`` is told the name and the record of every finished task; ``stop`` is asked between tasks.
     """
 
     cluster: Callable[[Workspace], AbstractContextManager[Client]]
     device: str | None = None
     threads: int | None = None
+    processes: int = 1
     report: Callable[[str, Record], None] = lambda name, record: None
     stop: Callable[[], bool] = lambda: False
 
@@ -74,7 +74,7 @@ class DaskExecutor:
             submit()
             for future in arriving:
                 index = under_way.pop(future)
-                name = _name(workspace.plan, index)
+                name = name_of(workspace.plan, workspace.plan.task(index))
                 self.report(name, _result(name, future))
                 if not self.stop():
                     submit()
@@ -84,10 +84,6 @@ class DaskExecutor:
         if self.stop() and workspace.remaining():
             raise StoppedError("Stopped as asked.")
         _await_journal(workspace)
-
-
-def _name(plan: Plan, index: int) -> str:
-    return name_of(plan, plan.task(index))
 
 
 def _result(name: str, future: Future) -> Record:

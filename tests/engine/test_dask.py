@@ -21,7 +21,7 @@ from gpudecon.errors import InputError, RunError, StoppedError
 @pytest.fixture(scope="module")
 def client():
     """Of a cluster of two workers that share the CPU."""
-    with dask_cluster.local_cluster("cpu", workers=2) as client:
+    with dask_cluster.local_cluster(dask_cluster.LocalWorkers.of("cpu", workers=2)) as client:
         client.wait_for_workers(2)
         yield client
 
