@@ -124,7 +124,7 @@ class RichardsonLucy:
     def reach(self, spread: Spread) -> float:
         """See `Method`."""
         is_plain = self.acceleration == "none" and self.back_projector == "matched"
-        return (5.5 if is_plain else 8.5) * spread.radius
+        return (6.0 if is_plain else 8.5) * spread.radius
 
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the estimate after each iteration."""
