@@ -123,8 +123,8 @@ class RichardsonLucy:
 
     def reach(self, spread: Spread) -> float:
         """See `Method`."""
-        factor = 5.5 if self.acceleration == "none" else 8.5
-        return factor * spread.radius
+        is_plain = self.acceleration == "none" and self.back_projector == "matched"
+        return (6.0 if is_plain else 8.5) * spread.radius
 
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the estimate after each iteration."""
