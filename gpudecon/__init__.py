@@ -3,10 +3,13 @@
 from gpudecon._version import __version__ as __version__
 from gpudecon.backend import get_backend as get_backend
 from gpudecon.camera import Camera as Camera
+from gpudecon.constants import Constants as Constants
 from gpudecon.deconvolve import Deconvolver as Deconvolver
+from gpudecon.deconvolve import decide as decide
 from gpudecon.deconvolve import deconvolve as deconvolve
 from gpudecon.errors import GpudeconError as GpudeconError
 from gpudecon.errors import GpudeconWarning as GpudeconWarning
+from gpudecon.halo import halo as halo
 from gpudecon.image import Channel as Channel
 from gpudecon.image import Image as Image
 from gpudecon.io import read as read
@@ -25,6 +28,7 @@ from gpudecon.methods.richardson_lucy import RichardsonLucy as RichardsonLucy
 from gpudecon.methods.total_variation import TotalVariation as TotalVariation
 from gpudecon.methods.wiener import Wiener as Wiener
 from gpudecon.optics import Optics as Optics
+from gpudecon.pilot import pilot_regions as pilot_regions
 from gpudecon.psf.beads import distill_psf as distill_psf
 from gpudecon.psf.check import check_psf as check_psf
 from gpudecon.psf.fit import fit_pupil as fit_pupil

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,11 +15,16 @@ import numpy as np
 
 from gpudecon.backend import Array, Backend, get_backend
 from gpudecon.camera import Camera
+from gpudecon.constants import Constants
 from gpudecon.errors import GpudeconWarning, InputError, RunError
 from gpudecon.forward import Edges, ForwardModel, Unblurred
+from gpudecon.halo import check_divisible, halo
 from gpudecon.image import checked_voxel_um
+from gpudecon.lazy import blockwise, is_lazy
 from gpudecon.methods import METHODS, Method, Problem, make_method
 from gpudecon.methods.problem import FLOOR, settled
+from gpudecon.methods.record import Record
+from gpudecon.pilot import Box, Place, pilot_regions, survey
 from gpudecon.psf.psf import PSF, as_psf
 from gpudecon.quality.residual import unexplained
 from gpudecon.quality.stopping import Choice, HoldOut, RelativeChange
@@ -77,6 +84,10 @@ class Deconvolver:
     voxel_um
         Size of the image's voxels, (z, y, x) or (y, x).  Where given, a PSF of another pitch is resampled and
         differences are weighed by it; else the PSF's own size is taken for the image's.
+    constants
+        What `decide` found for a larger image, with the same settings, of which the images are parts.  Nothing is
+        decided from the parts then, no stop rule runs, and they may be dark; so each is restored as in the whole, up to
+        the light that its surroundings send in: give a margin of `gpudecon.halo` voxels and crop it from the result.
     """
 
     def __init__(
@@ -93,6 +104,7 @@ class Deconvolver:
         device: str = "auto",
         threads: int | None = None,
         voxel_um: tuple[float, ...] | None = None,
+        constants: Constants | None = None,
         **options: Any,
     ) -> None:
         self.shape = _checked_shape(shape)
@@ -101,6 +113,10 @@ class Deconvolver:
             options = {"iterations": MOST_ITERATIONS, **options}
         self.method = make_method(method, options)
         check_stop(self.stop, self.method)
+        if constants is not None:
+            constants.check(self.method)
+            check_divisible(self.method, edges)
+        self.constants = constants
         self.conditions = Conditions(background, camera, saturation)
         if voxel_um is not None:
             voxel_um = checked_voxel_um(voxel_um, len(self.shape))
@@ -134,30 +150,56 @@ class Deconvolver:
         """
         image = checked_image(image)
         with self._busy:
-            estimate = self._iterate(image, mask, callback, divergence_every)
+            _, estimate = self._iterate(image, mask, callback, divergence_every)
             return _result(self.backend, estimate, self._model.image_shape, image)
 
-    def _iterate(self, image: Array, mask: Array | None, callback: Callback | None, divergence_every: int) -> Array:
-        """The last estimate, on the domain."""
+    def decide(
+        self, image: Array, mask: Array | None = None, *, recorded: Mapping[str, Sequence[float]] | None = None
+    ) -> Constants:
+        """What restoring this image decides and restoring a part of it must take from the whole: see ``constants``.
+
+        The image is restored once, with all that is chosen and warned of on the way.  It may be a sample of a larger
+        image; ``recorded`` then has what is known of the whole, such as its background (`gpudecon.pilot.survey`).
+        """
+        if self.conditions.saturation is not None and not self.method.takes_mask:
+            raise InputError(f"{self.method.name} cannot leave saturated voxels out; restore without saturation.")
+        record = Record(recorded)
+        with self._busy:
+            method, _ = self._iterate(checked_image(image), mask, None, 0, record)
+        return Constants(self.method, method, {name: tuple(values) for name, values in record.noted.items()})
+
+    def _iterate(
+        self,
+        image: Array,
+        mask: Array | None,
+        callback: Callback | None,
+        divergence_every: int,
+        record: Record | None = None,
+    ) -> tuple[Method, Array]:
+        """(the method with all that was chosen, the last estimate, on the domain)."""
         if tuple(image.shape) != self.shape:
             raise InputError(f"The image has shape {tuple(image.shape)}; this Deconvolver was made for {self.shape}.")
         if hasattr(image, "__cuda_array_interface__") and not self.backend.owns(image):
             image = image.get()
         with self.backend.active():
-            problem = problem_of(image, mask, self.conditions, self.method, self._model, self._voxel_um)
+            decided = self.constants if record is None else None
+            if record is None:
+                record = Record() if decided is None else Record(decided.recorded, is_part=True)
+            problem = problem_of(image, mask, self.conditions, self.method, self._model, self._voxel_um, record)
             start = time.perf_counter()
-            method = settled(self.method, problem)
+            method = settled(self.method, problem) if decided is None else decided.method
+            stop: object = self.stop if decided is None else "fixed"
             last = getattr(method, "iterations", 1)
             choice: Choice | None = None
-            if isinstance(self.stop, HoldOut):
-                choice = self.stop.choose(method, problem, last)
+            if isinstance(stop, HoldOut):
+                choice = stop.choose(method, dataclasses.replace(problem, record=Record()), last)
                 _warn_of_limit(choice, method)
                 last = choice.iterations
             previous: Array = None
             for iteration, estimate in enumerate(method.iterate(problem), start=1):
                 is_last = iteration == last
-                if isinstance(self.stop, RelativeChange):
-                    is_last |= previous is not None and self.stop.is_reached(estimate, previous)
+                if isinstance(stop, RelativeChange):
+                    is_last |= previous is not None and stop.is_reached(estimate, previous)
                     previous = estimate.copy()
                 if callback is not None:
                     due = divergence_every > 0 and (iteration % divergence_every == 0 or is_last)
@@ -166,10 +208,11 @@ class Deconvolver:
                     callback(iteration, self._model.crop(estimate).reshape(self.shape), info)
                 if is_last:
                     break
-            finding = unexplained(problem, estimate) if hasattr(method, "iterations") else None
+            is_iterative = hasattr(method, "iterations")
+            finding = unexplained(problem, estimate) if is_iterative and decided is None else None
         if finding is not None:
             warnings.warn(str(finding), GpudeconWarning, stacklevel=3)
-        return estimate
+        return dataclasses.replace(method, iterations=iteration) if is_iterative else method, estimate
 
 
 def deconvolve(
@@ -186,6 +229,7 @@ def deconvolve(
     device: str = "auto",
     threads: int | None = None,
     voxel_um: tuple[float, ...] | None = None,
+    constants: Constants | None = None,
     callback: Callback | None = None,
     divergence_every: int = 10,
     **options: Any,
@@ -193,29 +237,70 @@ def deconvolve(
     """Restore one image: see `Deconvolver` for the parameters and `METHODS` for the methods and their options.
 
     NumPy in, NumPy out; CuPy in, CuPy out.  The image is not changed; the result has its shape, is float32 and in its
-    units, neither clipped nor rescaled.
+    units, neither clipped nor rescaled.  A Dask array gives a lazy one in the same chunks, each to be restored with a
+    margin of `gpudecon.halo` voxels; unless ``constants`` are given samples of the image are computed at once, and
+    `decide` restores one of them.
 
     >>> restored = deconvolve(image, psf, method="rl", iterations=30, background=100.0)    # doctest: +SKIP
     """
-    image = checked_image(image)
-    decon = Deconvolver(
-        image.shape,
-        psf,
-        method,
-        background=background,
-        camera=camera,
-        saturation=saturation,
-        stop=stop,
-        edges=edges,
-        device=device,
-        threads=threads,
-        voxel_um=voxel_um,
+    settings = {
+        "background": background,
+        "camera": camera,
+        "saturation": saturation,
+        "stop": stop,
+        "edges": edges,
+        "device": device,
+        "threads": threads,
+        "voxel_um": voxel_um,
         **options,
-    )
-    estimate = decon._iterate(image, mask, callback, divergence_every)
+    }
+    if is_lazy(image):
+        if mask is not None or callback is not None:
+            raise InputError("A Dask array is restored without mask and callback; give a NumPy array.")
+        return _lazily(image, psf, method, constants, settings)
+    image = checked_image(image)
+    decon = Deconvolver(image.shape, psf, method, constants=constants, **settings)
+    _, estimate = decon._iterate(image, mask, callback, divergence_every)
     backend, box = decon.backend, decon._model.image_shape
     del decon  # the result needs room; transfer function, weights and work space are done with
     return _result(backend, estimate, box, image)
+
+
+def decide(
+    read: Callable[[Place], Array],
+    places: Sequence[Place],
+    psf: PSF | Array | None = None,
+    method: str | Method = "rl",
+    *,
+    background: Background = 0.0,
+    camera: Camera | None = None,
+    saturation: float | None = None,
+    **settings: Any,
+) -> Constants:
+    """Decide for an image too large to be restored whole what its parts must share, from samples of it.
+
+    ``read(place)`` returns the sample (z, y, x) or (y, x) at a place: for an array, ``image.__getitem__`` and
+    `pilot_regions` of its shape.  Background, highest value and mean level come from all samples.  The one with most
+    structure is restored, as `Deconvolver` says, which see for the settings: stop rule, noise and factors are its own.
+    """
+    sample, known = survey(read, places, Conditions(background, camera, saturation))
+    given = {"background": background, "camera": camera, "saturation": saturation, **settings}
+    return Deconvolver(sample.shape, psf, method, **given).decide(sample, recorded=known if len(places) > 1 else None)
+
+
+def _lazily(
+    image: Any, psf: PSF | Array | None, method: str | Method, constants: Constants | None, settings: dict[str, Any]
+) -> Any:
+    def read(box: Box) -> Array:
+        return image[box].compute()
+
+    if constants is None:
+        constants = decide(read, pilot_regions(image.shape), psf, method, **settings)
+    voxel_um = settings["voxel_um"]
+    on_grid = None if psf is None else as_psf(psf, image.ndim, voxel_um)
+    margin = halo(on_grid, constants.method, voxel_um=voxel_um, edges=settings["edges"])
+    restore = functools.partial(deconvolve, psf=on_grid, method=method, constants=constants, **settings)
+    return blockwise(image, margin, restore)
 
 
 def _result(backend: Backend, estimate: Array, box: tuple[int, int, int], image: Array) -> Array:

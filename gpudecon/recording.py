@@ -15,6 +15,7 @@ from gpudecon.camera import Camera
 from gpudecon.errors import GpudeconWarning, InputError
 from gpudecon.forward import ForwardModel
 from gpudecon.methods import Method, Problem
+from gpudecon.methods.record import Record
 from gpudecon.quality.background import estimate_background
 
 LARGEST = 1e30
@@ -50,25 +51,33 @@ def problem_of(
     method: Method,
     model: ForwardModel,
     voxel_um: tuple[float, float, float],
+    record: Record | None = None,
 ) -> Problem:
-    """The problem that ``method`` is to solve; ``image`` and ``mask`` (True: measured) have the image's own shape."""
-    backend = model.backend
+    """The problem that ``method`` is to solve; ``image`` and ``mask`` (True: measured) have the image's own shape.
+
+    ``record`` notes the background and the highest value.  If it says that the image is a part of a larger one, it
+    tells those of the whole, and the image may be dark.
+    """
+    backend, record = model.backend, record or Record()
     if mask is not None and backend.owns(image):
         mask = backend.upload(mask)
-    measured = _measured(image, mask, conditions.saturation)
+    measured = _measured(image, mask, conditions.saturation, record.is_part)
     if measured is not None:
         if not method.takes_mask:
             raise InputError(
                 f"{method.name} cannot leave voxels out; a mask and saturation are for the iterative methods."
             )
         image = np.where(measured, image, 0)  # CuPy's where for its arrays
-    lowest, highest = _checked_range(image)
+    lowest, highest = checked_range(image)
+    if lowest == highest == 0 and not record.is_part:
+        raise InputError("The image is zero everywhere; there is nothing to restore.")
+    highest = record.number("highest", lambda: highest)
+    background, varying = _background(image, measured, conditions.background, record)
     camera = conditions.camera or Camera()
-    background, varying = _background(image, measured, conditions.background)
     shift = camera.read_variance - camera.offset
     lowest, highest = lowest + shift, highest + shift
     background = max(background - camera.offset, 0.0) + camera.read_variance if conditions.camera else background
-    if method.counts_only:
+    if method.counts_only and not record.is_part:
         _check_counts(image, lowest, highest, background, shift)
     boxed = image.reshape(model.image_shape)
     if boxed.dtype not in (np.uint8, np.uint16, np.int16, np.float32):
@@ -88,6 +97,7 @@ def problem_of(
         None if varying is None else backend.upload(varying.reshape(model.image_shape)),
         None if measured is None else backend.upload(measured.reshape(model.image_shape).astype(np.uint8)),
         camera.gain if conditions.camera else None,
+        record,
     )
 
 
@@ -106,7 +116,7 @@ def checked_image(image: Array) -> Array:
     return image
 
 
-def _measured(image: Array, mask: Array | None, saturation: float | None) -> Array | None:
+def _measured(image: Array, mask: Array | None, saturation: float | None, is_part: bool) -> Array | None:
     """Which voxels are measured, in the image's array module; None: all."""
     measured = None
     if mask is not None:
@@ -121,19 +131,21 @@ def _measured(image: Array, mask: Array | None, saturation: float | None) -> Arr
         unsaturated = image < saturation
         measured = unsaturated if measured is None else measured & unsaturated
     if measured is not None:
-        if not bool(measured.any()):
+        if not bool(measured.any()) and not is_part:
             raise InputError("The mask and the saturation leave no voxel of the image; nothing can be restored.")
         if bool(measured.all()):
             return None
     return measured
 
 
-def _background(image: Array, measured: Array | None, background: Background) -> tuple[float, Array | None]:
+def _background(
+    image: Array, measured: Array | None, background: Background, record: Record
+) -> tuple[float, Array | None]:
     """(constant part, image of the rest or None) of the background."""
     if isinstance(background, str):
-        return estimate_background(image, measured), None
+        return record.number("background", lambda: estimate_background(image, measured)), None
     if _is_number(background):
-        return float(background), None
+        return record.number("background", lambda: background), None
     if tuple(background.shape) != tuple(image.shape):
         raise InputError(
             f"The background has shape {tuple(background.shape)}; it must be a number or have the image's shape "
@@ -143,6 +155,7 @@ def _background(image: Array, measured: Array | None, background: Background) ->
     lowest, highest = float(varying.min()), float(varying.max())
     if not (np.isfinite(lowest) and np.isfinite(highest)):
         raise InputError("The background holds NaN or infinite voxels.")
+    lowest = record.number("background", lambda: lowest)
     return lowest, varying - np.float32(lowest)
 
 
@@ -162,8 +175,8 @@ def _check_counts(image: Array, lowest: float, highest: float, background: float
         )
 
 
-def _checked_range(image: Array) -> tuple[float, float]:
-    """Lowest and highest value; NaN, infinity and an image of zeros are refused."""
+def checked_range(image: Array) -> tuple[float, float]:
+    """Lowest and highest value; NaN, infinity and what float32 cannot sum are refused."""
     lowest, highest = float(image.min()), float(image.max())
     if not (np.isfinite(lowest) and np.isfinite(highest)):
         wrong = int(image.size - np.isfinite(image).sum())
@@ -172,8 +185,6 @@ def _checked_range(image: Array) -> tuple[float, float]:
         raise InputError(
             f"The image's values reach {max(highest, -lowest):.3g}; float32 sums need them below {LARGEST:g}."
         )
-    if lowest == highest == 0:
-        raise InputError("The image is zero everywhere; there is nothing to restore.")
     return lowest, highest
 
 

@@ -29,7 +29,8 @@ LEVELS = [
     {"forward"},
     {"methods"},
     {"corrections", "io", "quality", "simulate"},
-    {"recording"},
+    {"constants", "halo", "lazy", "recording"},
+    {"pilot"},
     {"deconvolve"},
     {"engine"},
     {"cli", "napari"},
@@ -37,7 +38,10 @@ LEVELS = [
 # Where a third party may be imported; whatever is not named here may be imported everywhere.
 HOMES = {
     "cupy": "gpudecon/backend/",
-    "dask": "gpudecon/engine/",
+    "dask": ("gpudecon/engine/", "gpudecon/lazy.py"),
+    "dask_jobqueue": "gpudecon/engine/",
+    "distributed": "gpudecon/engine/",
+    "fsspec": "gpudecon/io/",
     "imagecodecs": "gpudecon/io/",
     "matplotlib": "gpudecon/quality/",
     "tifffile": "gpudecon/io/",
@@ -45,7 +49,19 @@ HOMES = {
     "yaozarrs": "gpudecon/io/",
     "zarr": "gpudecon/io/",
 }
-LATE = {"cupy", "dask", "matplotlib", "scipy", "tifffile", "tqdm", "yaozarrs", "zarr"}  # inside functions only
+LATE = {
+    "cupy",
+    "dask",
+    "dask_jobqueue",
+    "distributed",
+    "fsspec",
+    "matplotlib",
+    "scipy",
+    "tifffile",
+    "tqdm",
+    "yaozarrs",
+    "zarr",
+}  # inside functions only
 IMPORT_SECONDS = 0.5  # what the project promises
 LONGEST_FILE = 400
 

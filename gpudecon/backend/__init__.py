@@ -123,3 +123,14 @@ def get_backend(device: str = "auto", *, threads: int | None = None, memory_limi
     from gpudecon.backend.numpy import NumpyBackend
 
     return NumpyBackend(threads=threads)
+
+
+def visible_gpus(device: str = "auto") -> tuple[str, ...]:
+    """The GPUs that ``device`` may mean, for CUDA_VISIBLE_DEVICES of other processes; empty where it means the CPU."""
+    backend = get_backend(device)
+    if backend.name == "cpu":
+        return ()
+    from gpudecon.backend.cupy import gpu_uuids
+
+    _, _, index = device.partition(":")
+    return (gpu_uuids()[int(index)],) if index else gpu_uuids()

@@ -38,6 +38,21 @@ def missing_for_cuda() -> str | None:
     return _missing_library()
 
 
+def gpu_uuids() -> tuple[str, ...]:
+    """The visible GPUs, as CUDA_VISIBLE_DEVICES names them in other processes whatever it hides in this one."""
+    import cupy
+
+    runtime = cupy.cuda.runtime
+    return tuple(uuid_name(runtime.getDeviceProperties(i)["uuid"]) for i in range(runtime.getDeviceCount()))
+
+
+def uuid_name(raw: bytes) -> str:
+    """GPU-01234567-89ab-...; CuPy may cut ``raw`` off at its first zero byte, and the beginning of a name is enough."""
+    digits = raw.hex() if len(raw) >= 16 else raw.hex() + "00"
+    parts = (digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:32])
+    return "-".join(["GPU", *filter(None, parts)])
+
+
 def _missing_library() -> str | None:
     """CuPy loads these when they are first used; better to know now."""
     try:

@@ -88,13 +88,27 @@ def _sharpening(problem: Problem, kind: Literal["wb", "omw"], alpha: float, cuto
 
 
 def _relative_squares(problem: Problem, cutoff: float) -> tuple[NDArray[np.float32], Array, Array]:
-    """(k / k_c)^2 along each axis, where k_c is the highest frequency with |H| >= ``cutoff``, at least one step."""
+    """(k / k_c)^2 along each axis, where k_c is the highest frequency with |H| >= ``cutoff``, at least one step.
+
+    For k, in cycles per voxel, stands sin(pi k): k itself has a kink at the sampling limit, by which the filter's
+    kernel would reach through the whole image.
+    """
     model, xp = problem.model, problem.backend.xp
-    passed = xp.abs(model.otf) * np.float32(model.size) >= np.float32(cutoff)
-    squares = []
-    for axis, n in enumerate(model.domain):
-        others = tuple(a for a in range(3) if a != axis)
-        seen = problem.backend.download(passed.any(axis=others))
-        k = np.abs(np.fft.fftfreq(n, 1 / n))[: len(seen)]
-        squares.append(((k / max(float(k[seen].max(initial=0)), 1.0)) ** 2).astype(np.float32))
-    return squares[0], problem.backend.upload(squares[1]), problem.backend.upload(squares[2])
+
+    def highest_passed() -> list[float]:
+        passed = xp.abs(model.otf) * np.float32(model.size) >= np.float32(cutoff)
+        ends = []
+        for axis, n in enumerate(model.domain):
+            seen = problem.backend.download(passed.any(axis=tuple(a for a in range(3) if a != axis)))
+            k = np.abs(np.fft.fftfreq(n, 1 / n))[: len(seen)]
+            ends.append(max(float(k[seen].max(initial=0)), 1.0) / n)
+        return ends
+
+    # recorded, since it is found on the domain's own grid of frequencies, which parts of an image do not share
+    ends = problem.record.numbers("passed", highest_passed)
+    z, y, x = (
+        ((np.sin(np.pi * np.fft.fftfreq(n)) / np.sin(np.pi * end)) ** 2).astype(np.float32)
+        for n, end in zip(model.domain, ends, strict=True)
+    )
+    x = x[: model.domain[2] // 2 + 1]
+    return z, problem.backend.upload(y), problem.backend.upload(x)

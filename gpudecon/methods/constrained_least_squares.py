@@ -11,8 +11,12 @@ import numpy as np
 from gpudecon.backend import Array
 from gpudecon.errors import InputError
 from gpudecon.methods.problem import Problem, check_options
+from gpudecon.methods.reach import Spread
 from gpudecon.methods.spectrum import binned_power, measured_spectrum, noise_power
 from gpudecon.methods.wiener import filtered
+
+# Of gamma, where it is yet to be chosen and only its reach is asked for.
+TYPICAL = 1e-2
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class ConstrainedLeastSquares:
     counts_only: ClassVar[bool] = False
     needs_psf: ClassVar[bool] = True
     takes_mask: ClassVar[bool] = False
+    divisible: ClassVar[bool] = True
     promises: ClassVar[frozenset[str]] = frozenset()
 
     gamma: float | Literal["auto", "gcv"] = "auto"
@@ -60,12 +65,17 @@ class ConstrainedLeastSquares:
         """See `Method`."""
         return 1.0
 
+    def reach(self, spread: Spread) -> float:
+        """See `Method`."""
+        gamma = TYPICAL if isinstance(self.gamma, str) else self.gamma
+        return spread.of_filter(lambda h, laplacian: np.conj(h) / (np.abs(h) ** 2 + gamma * laplacian**2))
+
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the restored image once."""
-        if self.gamma == "auto":
-            gamma = self._discrepancy_gamma(problem)
-        else:
-            gamma = cross_validated_gamma(problem) if isinstance(self.gamma, str) else self.gamma
+        gamma = self.gamma
+        if isinstance(gamma, str):
+            chosen = self._discrepancy_gamma if gamma == "auto" else cross_validated_gamma
+            gamma = problem.record.number("gamma", lambda: chosen(problem))
         yield filtered(problem, noise_to_signal=0.0, gamma=gamma, nonnegative=self.nonnegative)
 
     def _discrepancy_gamma(self, problem: Problem) -> float:

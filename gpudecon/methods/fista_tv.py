@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from gpudecon.backend import Array
 from gpudecon.errors import InputError
 from gpudecon.methods.least_squares import inner_product
 from gpudecon.methods.problem import Problem, check_options
+from gpudecon.methods.reach import Spread
 from gpudecon.methods.start import flat_start
 from gpudecon.methods.total_variation import TotalVariationPrior, absolute_weight, check_weight
 
@@ -46,6 +48,7 @@ class FistaTV:
     counts_only: ClassVar[bool] = False
     needs_psf: ClassVar[bool] = True
     takes_mask: ClassVar[bool] = True
+    divisible: ClassVar[bool] = True
     promises: ClassVar[frozenset[str]] = frozenset({"non-negative"})
 
     iterations: int = 50
@@ -64,6 +67,10 @@ class FistaTV:
         """See `Method`."""
         return 9.0
 
+    def reach(self, spread: Spread) -> float:
+        """See `Method`."""
+        return 12 * spread.radius
+
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the estimate after each iteration."""
         model, ops = problem.model, problem.backend.ops
@@ -73,6 +80,11 @@ class FistaTV:
         dot = inner_product(problem)
         estimate = flat_start(problem, data, problem.weights(data))
         lead, latest, age = estimate.copy(), model.empty(), 1.0
+
+        def went_uphill(lead: Array, latest: Array, estimate: Array) -> bool:
+            """Whether the last step did: <lead - latest, latest - estimate> > 0."""
+            return dot(lead, latest) - dot(lead, estimate) - dot(latest, latest) + dot(latest, estimate) > 0
+
         for _ in range(self.iterations):
             work = model.blur(lead)
             ops.residual(work, data.image, data.background, data.background_image, data.mask)
@@ -83,8 +95,7 @@ class FistaTV:
             else:
                 prior.restart()
                 prior.shrink(latest, work, self.inner_iterations, lowest=0.0)
-            # <lead - latest, latest - estimate> > 0: the last step went uphill
-            is_uphill = dot(lead, latest) - dot(lead, estimate) - dot(latest, latest) + dot(latest, estimate) > 0
+            is_uphill = problem.record.number("uphill", functools.partial(went_uphill, lead, latest, estimate))
             next_age = 1.0 if is_uphill else (1 + math.sqrt(1 + 4 * age**2)) / 2
             momentum = 0.0 if is_uphill else (age - 1) / next_age
             age = next_age

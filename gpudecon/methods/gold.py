@@ -12,6 +12,7 @@ from gpudecon.backend import Array
 from gpudecon.errors import InputError
 from gpudecon.methods.least_squares import restrict
 from gpudecon.methods.problem import Problem, check_options
+from gpudecon.methods.reach import Spread
 from gpudecon.methods.start import flat_start
 
 
@@ -35,6 +36,7 @@ class Gold:
     counts_only: ClassVar[bool] = False
     needs_psf: ClassVar[bool] = True
     takes_mask: ClassVar[bool] = True
+    divisible: ClassVar[bool] = True
     promises: ClassVar[frozenset[str]] = frozenset({"non-negative"})
 
     iterations: int = 100
@@ -48,6 +50,10 @@ class Gold:
     def arrays(self) -> float:
         """See `Method`."""
         return 2.0
+
+    def reach(self, spread: Spread) -> float:
+        """See `Method`."""
+        return 7 * spread.radius
 
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the estimate after each iteration."""

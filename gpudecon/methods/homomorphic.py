@@ -12,6 +12,7 @@ import numpy as np
 from gpudecon.backend import Array
 from gpudecon.errors import InputError
 from gpudecon.methods.problem import Problem, check_options
+from gpudecon.methods.reach import Spread
 
 SHARE_OF_SIDE = 0.5  # of the image's shorter lateral side: length "auto"
 # Counts are smoothed over this fraction of the length before the logarithm is taken: the logarithm of a count near zero
@@ -47,6 +48,7 @@ class Homomorphic:
     counts_only: ClassVar[bool] = False
     needs_psf: ClassVar[bool] = False
     takes_mask: ClassVar[bool] = False
+    divisible: ClassVar[bool] = False
     promises: ClassVar[frozenset[str]] = frozenset({"flux"})
 
     length_um: float | Literal["auto"] = "auto"
@@ -63,6 +65,10 @@ class Homomorphic:
     def arrays(self) -> float:
         """See `Method`."""
         return 1.0
+
+    def reach(self, spread: Spread) -> float:
+        """See `Method`."""
+        return math.inf
 
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the filtered image once."""

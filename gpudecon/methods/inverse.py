@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpudecon.backend import Array
 from gpudecon.errors import InputError
 from gpudecon.methods.problem import Problem, check_options
+from gpudecon.methods.reach import Spread
 from gpudecon.methods.spectrum import image_spectrum
 
 
@@ -36,6 +38,7 @@ class InverseFilter:
     counts_only: ClassVar[bool] = False
     needs_psf: ClassVar[bool] = True
     takes_mask: ClassVar[bool] = False
+    divisible: ClassVar[bool] = True
     promises: ClassVar[frozenset[str]] = frozenset()
 
     threshold: float = 0.05
@@ -50,6 +53,15 @@ class InverseFilter:
     def arrays(self) -> float:
         """See `Method`."""
         return 1.0
+
+    def reach(self, spread: Spread) -> float:
+        """See `Method`."""
+
+        def transfer(h: NDArray[Any], _: NDArray[Any]) -> NDArray[Any]:
+            divided: NDArray[Any] = np.conj(h) / np.maximum(np.abs(h), self.threshold) ** 2
+            return divided if self.below == "clamp" else divided * (np.abs(h) >= self.threshold)
+
+        return spread.of_filter(transfer)
 
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the restored image once."""

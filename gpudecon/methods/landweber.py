@@ -10,6 +10,7 @@ from typing import ClassVar
 from gpudecon.backend import Array
 from gpudecon.errors import InputError
 from gpudecon.methods.problem import Problem, check_options
+from gpudecon.methods.reach import Spread
 from gpudecon.methods.start import flat_start
 
 
@@ -37,6 +38,7 @@ class Landweber:
     counts_only: ClassVar[bool] = False
     needs_psf: ClassVar[bool] = True
     takes_mask: ClassVar[bool] = True
+    divisible: ClassVar[bool] = True
     promises: ClassVar[frozenset[str]] = frozenset()
 
     iterations: int = 100
@@ -54,6 +56,10 @@ class Landweber:
     def arrays(self) -> float:
         """See `Method`."""
         return 1.0
+
+    def reach(self, spread: Spread) -> float:
+        """See `Method`."""
+        return 6.5 * spread.radius
 
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the estimate after each iteration."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gpudecon.backend import Array
 from gpudecon.errors import InputError
 from gpudecon.methods.problem import Problem, check_options
+from gpudecon.methods.reach import Spread
 
 MAD_TO_SIGMA = 1.4826  # standard deviation over median absolute deviation of normal noise
 TAIL, TAIL_TO_SIGMA = 0.9, 1 / 1.6449  # 90 % of normal noise is within 1.645 standard deviations
@@ -43,6 +44,7 @@ class Median:
     counts_only: ClassVar[bool] = False
     needs_psf: ClassVar[bool] = False
     takes_mask: ClassVar[bool] = False
+    divisible: ClassVar[bool] = True
     promises: ClassVar[frozenset[str]] = frozenset()
 
     size: int = 3
@@ -60,6 +62,10 @@ class Median:
         """See `Method`."""
         return 2.0 if self.threshold == 0 else 4.0
 
+    def reach(self, spread: Spread) -> float:
+        """See `Method`."""
+        return 2 * (self._length(spread.scale) // 2)
+
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the filtered image once."""
         xp, median_filter = problem.backend.xp, problem.backend.ndimage.median_filter
@@ -71,7 +77,10 @@ class Median:
         else:
             deviation = xp.abs(image - median)
             spread = median_filter(deviation, size=size, mode="reflect")
-            levels, noise = map(problem.backend.upload, _noise_by_level(problem, median, deviation))
+            curve = problem.record.numbers(
+                "noise_by_level", lambda: np.concatenate(_noise_by_level(problem, median, deviation)).tolist()
+            )
+            levels, noise = map(problem.backend.upload, np.split(np.array(curve, np.float32), 2))
             filtered = image
             for z in range(len(image)):
                 usual = xp.interp(median[z].ravel(), levels, noise).reshape(median[z].shape)
@@ -86,7 +95,10 @@ class Median:
         """Voxels along z, y and x."""
         axes = list(zip(problem.image.shape, problem.voxel_um, strict=True))
         finest = min((v for n, v in axes if n > 1), default=1.0)
-        return tuple(1 if n == 1 else 2 * max(round((self.size * finest / v - 1) / 2), 0) + 1 for n, v in axes)
+        return tuple(1 if n == 1 else self._length(finest / v) for n, v in axes)
+
+    def _length(self, scale: float) -> int:
+        return 2 * max(round((self.size * scale - 1) / 2), 0) + 1
 
 
 def _noise_by_level(

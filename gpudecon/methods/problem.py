@@ -13,6 +13,8 @@ import numpy as np
 from gpudecon.backend import Array, Backend
 from gpudecon.errors import InputError
 from gpudecon.forward import ForwardModel
+from gpudecon.methods.reach import Spread
+from gpudecon.methods.record import Record
 
 # The FFT leaves about 1e-7 of the largest value where the blurred estimate is zero; below this fraction of the image's
 # largest value the model is taken to be this fraction, so that noise is not divided by rounding errors.
@@ -47,7 +49,8 @@ class Problem:
     which, as to the background, the variance of the read noise over the gain is added (Snyder et al. 1993).  ``gain``
     is in grey values per photo-electron, None if not known.  ``background_image`` and ``mask`` (uint8, not 0 where the
     image is a measurement) have the image's box or are None.  ``voxel_um`` (z, y, x) weighs differences along the axes,
-    equal sizes where the true ones are not known.  ``highest`` is the image's largest value.
+    equal sizes where the true ones are not known.  ``highest`` is the image's largest value, or that of the whole image
+    which this is a part of; ``record`` has what else only the whole can tell.
     """
 
     backend: Backend
@@ -59,6 +62,7 @@ class Problem:
     background_image: Array | None = None
     mask: Array | None = None
     gain: float | None = None
+    record: Record = dataclasses.field(default_factory=Record)
 
     def data(self) -> Data:
         """Image, background and mask on the model's ``data_shape``, the image in float32."""
@@ -103,8 +107,17 @@ class Method(Protocol):
     promises: ClassVar[frozenset[str]]  # "non-negative", "flux": what holds for the result with whatever options
 
     @property
+    def divisible(self) -> bool:
+        """Whether the parts of an image can be restored one by one."""
+        ...
+
+    @property
     def arrays(self) -> float:
         """Real fields on the domain that `iterate` holds at its peak, beside those of the model and the data."""
+        ...
+
+    def reach(self, spread: Spread) -> float:
+        """Voxels along an axis beyond which surroundings change the result by less than 1e-3 (see `gpudecon.halo`)."""
         ...
 
     def iterate(self, problem: Problem) -> Iterator[Array]: ...

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -14,6 +16,7 @@ from gpudecon.errors import InputError
 from gpudecon.methods.back_projector import CUTOFF_PER_ALPHA, BackProjector, automatic_alpha
 from gpudecon.methods.least_squares import inner_product
 from gpudecon.methods.problem import Data, Problem, check_options
+from gpudecon.methods.reach import Spread
 from gpudecon.methods.start import Start, start_estimate
 
 SMOOTH = 1e-3  # of the image's brightness: differences below it count as none for the penalties
@@ -65,6 +68,7 @@ class RichardsonLucy:
     counts_only: ClassVar[bool] = True
     needs_psf: ClassVar[bool] = True
     takes_mask: ClassVar[bool] = True
+    divisible: ClassVar[bool] = True
     promises: ClassVar[frozenset[str]] = frozenset({"non-negative"})
 
     iterations: int = 30
@@ -113,6 +117,11 @@ class RichardsonLucy:
         cutoff = min(CUTOFF_PER_ALPHA * alpha, 0.5) if self.cutoff == "auto" else self.cutoff
         return dataclasses.replace(self, alpha=alpha, cutoff=cutoff)
 
+    def reach(self, spread: Spread) -> float:
+        """See `Method`."""
+        is_plain = self.acceleration == "none" and self.back_projector == "matched"
+        return (6.0 if is_plain else 8.5) * spread.radius
+
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the estimate after each iteration."""
         model, ops = problem.model, problem.backend.ops
@@ -123,18 +132,16 @@ class RichardsonLucy:
         penalised = self._penalty(problem)
         advance = self._advance(problem, estimate)
         if projector is not None:
-            divergence = _divergence(problem, data)
+            fits = _fits(problem, data)
             kept = model.empty()  # between steps H f, which others would overwrite in ``work``; within a step f
             kept[...] = model.blur(estimate)
-            lowest = divergence(kept)
+            problem.record.number("fits", functools.partial(fits, kept))
         for _ in range(self.iterations):
             if projector is not None:
                 model.work[...] = kept
                 kept[...] = estimate
                 latest = advance(projector.factor(), penalised(estimate, None))
-                now = divergence(model.blur(estimate))
-                if now <= (1 + RISE) * lowest:
-                    lowest = min(lowest, now)
+                if problem.record.number("fits", functools.partial(fits, model.blur(estimate))):
                     kept[...] = model.work
                     yield latest
                     continue
@@ -198,11 +205,15 @@ class RichardsonLucy:
         dot = inner_product(problem)
         last_norm = 0.0
 
+        def angle() -> float:
+            nonlocal last_norm
+            before, last_norm = last_norm, dot(step, step)
+            return min(max(dot(step, last_step) / before, 0.0), 1.0) if before > 0 else 0.0
+
         def biggs_andrews(work: Array, weights: Array | None) -> Array:
-            nonlocal step, last_step, last_norm
+            nonlocal step, last_step
             ops.rl_step(work, step, estimate, weights)
-            momentum = min(max(dot(step, last_step) / last_norm, 0.0), 1.0) if last_norm > 0 else 0.0
-            last_norm = dot(step, step)
+            momentum = problem.record.number("momentum", angle)
             step, last_step = last_step, step
             ops.rl_predict(estimate, latest, work, momentum)
             return latest
@@ -210,12 +221,16 @@ class RichardsonLucy:
         return biggs_andrews
 
 
-def _divergence(problem: Problem, data: Data) -> Callable[[Array], float]:
-    """A function of H f that returns the I-divergence of the data from it."""
+def _fits(problem: Problem, data: Data) -> Callable[[Array], bool]:
+    """A function of H f: whether the I-divergence of the data from it is as low as before, but for a small rise."""
     rows = problem.backend.xp.empty(data.image.shape[:2], np.float64)
+    lowest = math.inf
 
-    def divergence(work: Array) -> float:
+    def fits(work: Array) -> bool:
+        nonlocal lowest
         problem.backend.ops.poisson_divergence(rows, work, data.image, *data.scene)
-        return float(rows.sum())
+        now, limit = float(rows.sum()), (1 + RISE) * lowest
+        lowest = min(lowest, now)
+        return now <= limit
 
-    return divergence
+    return fits

@@ -24,7 +24,8 @@ THICKNESS = 0.9
 def image_spectrum(problem: Problem) -> Array:
     """The FFT of the image (continued into the margin) minus the background, in the model's own field."""
     model = problem.model
-    _warn_of_a_thin_stack(problem)
+    if not problem.record.is_part:
+        _warn_of_a_thin_stack(problem)
     if problem.background_image is None:
         problem.backend.ops.load_extended(model.work, problem.image)
         if problem.background:

@@ -20,7 +20,8 @@ def start_estimate(problem: Problem, data: Data, weights: Array | None, start: S
     """A positive estimate on the domain, 0 where nothing can be seen (``weights`` 0); see `RichardsonLucy.start`."""
     model, xp = problem.model, problem.backend.xp
     estimate = model.empty()
-    level = max(_mean_light(problem, data), FLOOR * problem.highest)
+    record = problem.record
+    level = max(record.number("level", lambda: _mean_light(problem, data)), FLOOR * problem.highest)
     if start == "flat":
         estimate[...] = level
     else:
@@ -29,7 +30,8 @@ def start_estimate(problem: Problem, data: Data, weights: Array | None, start: S
             nz, ny, nx = model.image_shape
             boxed = xp.ascontiguousarray(light[:nz, :ny, :nx])
             whole = dataclasses.replace(problem, image=boxed, background=0.0, background_image=None, mask=None)
-            estimate[...] = filtered(whole, noise_to_signal=least_risk_ratio(whole), gamma=0.0, nonnegative=True)
+            constant = record.number("start_noise_to_signal", lambda: least_risk_ratio(whole))
+            estimate[...] = filtered(whole, noise_to_signal=constant, gamma=0.0, nonnegative=True)
         else:
             nz, ny, nx = light.shape
             estimate[...] = level  # where there are no data

@@ -14,6 +14,7 @@ from gpudecon.backend import Array
 from gpudecon.errors import GpudeconWarning, InputError
 from gpudecon.methods.least_squares import inner_product
 from gpudecon.methods.problem import Problem, check_options
+from gpudecon.methods.reach import Spread
 
 # Weight in standard deviations of the noise for "auto": near the least error on simulated specimens of all kinds.
 AUTO_WEIGHT = 1.0
@@ -46,6 +47,7 @@ class TotalVariation:
     counts_only: ClassVar[bool] = False
     needs_psf: ClassVar[bool] = False
     takes_mask: ClassVar[bool] = False
+    divisible: ClassVar[bool] = True
     promises: ClassVar[frozenset[str]] = frozenset({"flux"})
 
     weight: float | Literal["auto"] = "auto"
@@ -61,6 +63,10 @@ class TotalVariation:
     def arrays(self) -> float:
         """See `Method`."""
         return 9.0
+
+    def reach(self, spread: Spread) -> float:
+        """See `Method`."""
+        return 30 * spread.scale
 
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the denoised image once.
@@ -81,20 +87,27 @@ class TotalVariation:
         prior = TotalVariationPrior(problem, weight)
         estimate, removed = problem.model.empty(), problem.model.empty()
         dot = inner_product(problem)
-        for _ in range(MOST_ITERATIONS // CHECK_EVERY):
-            prior.shrink(estimate, noisy, CHECK_EVERY, lowest=-math.inf)
+        distance2 = removed2 = 0.0
+
+        def is_near() -> bool:
+            nonlocal distance2, removed2
             xp.subtract(noisy, estimate, out=removed)
             distance2, removed2 = 2 * prior.gap(estimate), dot(removed, removed)
-            if distance2 <= self.tolerance**2 * removed2:
+            return distance2 <= self.tolerance**2 * removed2
+
+        for _ in range(MOST_ITERATIONS // CHECK_EVERY):
+            prior.shrink(estimate, noisy, CHECK_EVERY, lowest=-math.inf)
+            if problem.record.number("near", is_near):
                 break
         else:
-            warnings.warn(
-                f"tv: after {MOST_ITERATIONS} iterations the result is known to within "
-                f"{math.sqrt(distance2 / removed2):.2g} of what was removed, not to the tolerance {self.tolerance:g}; "
-                "give a smaller weight or a larger tolerance.",
-                GpudeconWarning,
-                stacklevel=4,
-            )
+            if not problem.record.is_part:
+                warnings.warn(
+                    f"tv: after {MOST_ITERATIONS} iterations the result is known to within "
+                    f"{math.sqrt(distance2 / removed2):.2g} of what was removed, not to the tolerance "
+                    f"{self.tolerance:g}; give a smaller weight or a larger tolerance.",
+                    GpudeconWarning,
+                    stacklevel=4,
+                )
         estimate += mean
         yield estimate
 
@@ -148,12 +161,15 @@ def check_weight(name: str, weight: float | str) -> None:
 
 def absolute_weight(problem: Problem, weight: float | Literal["auto"], auto: float) -> float:
     """The weight in the image's units: a fraction of its range, or if "auto" ``auto`` standard deviations of noise."""
-    xp, image = problem.backend.xp, problem.image
+    xp, record = problem.backend.xp, problem.record
     if weight == "auto":
-        return auto * noise_level(problem)
-    if problem.mask is not None:
-        image = image[problem.mask != 0]
-    return weight * (float(xp.max(image)) - float(xp.min(image)))
+        return auto * record.number("noise", lambda: noise_level(problem))
+
+    def image_range() -> float:
+        image = problem.image if problem.mask is None else problem.image[problem.mask != 0]
+        return float(xp.max(image)) - float(xp.min(image))
+
+    return weight * record.number("range", image_range)
 
 
 def noise_level(problem: Problem) -> float:

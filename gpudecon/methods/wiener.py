@@ -13,6 +13,7 @@ from gpudecon.backend import Array
 from gpudecon.errors import GpudeconWarning, InputError
 from gpudecon.methods.object_spectrum import SignalToNoise, frequency_lengths, signal_to_noise
 from gpudecon.methods.problem import Problem, check_options
+from gpudecon.methods.reach import Spread
 from gpudecon.methods.spectrum import (
     binned_power,
     image_spectrum,
@@ -20,6 +21,9 @@ from gpudecon.methods.spectrum import (
     measured_spectrum,
     noise_power,
 )
+
+# Of S_n / S_f: what a constant that is yet to be chosen is taken to be where only its reach is asked for.
+TYPICAL = 1e-3
 
 
 @dataclass(frozen=True)
@@ -58,9 +62,19 @@ class Wiener:
             raise InputError(f"wiener: noise_to_signal is {given}; it must be positive, or 'auto', or 'spectrum'.")
 
     @property
+    def divisible(self) -> bool:
+        """Not with a measured spectrum: it has the resolution of the whole image, and so its filter reaches as far."""
+        return self.noise_to_signal != "spectrum"
+
+    @property
     def arrays(self) -> float:
         """See `Method`."""
         return 1.0
+
+    def reach(self, spread: Spread) -> float:
+        """See `Method`."""
+        given = TYPICAL if isinstance(self.noise_to_signal, str) else self.noise_to_signal
+        return spread.of_filter(lambda h, _: np.conj(h) / (np.abs(h) ** 2 + given))
 
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the restored image once."""
@@ -76,7 +90,8 @@ class Wiener:
                 stacklevel=4,
             )
         if isinstance(self.noise_to_signal, str):
-            constant, keep_mean = least_risk_ratio(problem), True
+            constant = problem.record.number("noise_to_signal", lambda: least_risk_ratio(problem))
+            keep_mean = True
         else:
             constant, keep_mean = self.noise_to_signal, False
         yield filtered(problem, noise_to_signal=constant, gamma=0.0, nonnegative=self.nonnegative, keep_mean=keep_mean)
@@ -113,11 +128,10 @@ def filtered(
     """The image after ``conj(H) G / (|H|^2 + noise_to_signal + gamma L^2)``, in an array of its own."""
     model, ops = problem.model, problem.backend.ops
     spectrum = image_spectrum(problem)
+    mean = _mean(problem, spectrum) if keep_mean else 0.0
     tables = laplacian_tables(problem)
     ops.regularized_filter(spectrum, model.otf, *tables, noise_to_signal, gamma, float(model.size))
-    if keep_mean:  # the filter divides it by 1 + noise_to_signal
-        spectrum[0, 0, 0] *= 1 + noise_to_signal
-    return _restored(problem, nonnegative)
+    return _restored(problem, mean * noise_to_signal / (1 + noise_to_signal), nonnegative)
 
 
 def _radially_filtered(problem: Problem, signal: SignalToNoise, *, nonnegative: bool) -> Array:
@@ -129,22 +143,28 @@ def _radially_filtered(problem: Problem, signal: SignalToNoise, *, nonnegative: 
     log_ratio = problem.backend.upload(np.log(ratio))
     middles = problem.backend.upload(np.arange(len(ratio)) + 0.5)
     spectrum = image_spectrum(problem)
-    mean = spectrum[0, 0, 0] / np.float32(model.size)
+    mean = _mean(problem, spectrum)
     for z, length in enumerate(frequency_lengths(problem)):
         transfer = model.otf[z] * np.float32(model.size)
         log_here = xp.interp((length / signal.step).ravel(), middles, log_ratio).reshape(length.shape)
         denominator = xp.abs(transfer) ** 2 + xp.exp(log_here)
         spectrum[z] *= xp.conj(transfer)
         spectrum[z] /= (denominator * model.size).astype(np.float32)
-    spectrum[0, 0, 0] = mean
-    return _restored(problem, nonnegative)
+    return _restored(problem, mean * ratio[0] / (1 + ratio[0]), nonnegative)
 
 
-def _restored(problem: Problem, nonnegative: bool) -> Array:
-    """The inverse transform of the model's spectrum, in an array of its own."""
+def _mean(problem: Problem, spectrum: Array) -> float:
+    """The mean of the light, of which filters take a part away: not that of a part of the image."""
+    return problem.record.number("mean", lambda: float(spectrum[0, 0, 0].real) / problem.model.size)
+
+
+def _restored(problem: Problem, missing: float, nonnegative: bool) -> Array:
+    """The inverse transform of the model's spectrum and ``missing`` light, in an array of its own."""
     model = problem.model
     model.fft.inverse(model.spectrum, model.work)
     restored = model.work.copy()  # the model's field stays free for whoever looks at the result
+    if missing:
+        restored += np.float32(missing)
     if nonnegative:
         problem.backend.xp.maximum(restored, 0, out=restored)
     return restored

@@ -16,11 +16,21 @@ def estimate_background(image: Array, measured: Array | None = None) -> float:
     on NumPy and CuPy arrays of any shape; at most about 10^7 voxels, taken from whole planes, are looked at.  Means
     with voxels where ``measured`` is False do not count.
     """
+    return percentile_of_darkest(smoothed(image, measured))
+
+
+def smoothed(image: Array, measured: Array | None = None) -> Array:
+    """Means over 3 voxels along each axis, without those of voxels that are not measured; see `estimate_background`."""
     every = max(1, image.size // 10_000_000) if image.ndim == 3 else 1
     values = _means(image[::every], along_z=every == 1)
     if measured is not None:
         whole = _means(measured[::every], along_z=every == 1) > 0.999
         values = values[whole] if bool(whole.any()) else image[measured]
+    return values
+
+
+def percentile_of_darkest(values: Array) -> float:
+    """The background from smoothed values."""
     return float(np.percentile(values.get() if hasattr(values, "get") else values, 1))
 
 
