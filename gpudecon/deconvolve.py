@@ -20,7 +20,7 @@ from gpudecon.errors import GpudeconWarning, InputError, RunError
 from gpudecon.forward import Edges, ForwardModel, Unblurred
 from gpudecon.halo import check_divisible, halo
 from gpudecon.image import checked_voxel_um
-from gpudecon.lazy import blockwise, is_lazy
+from gpudecon.lazy import blockwise, check_lazy, is_lazy
 from gpudecon.methods import METHODS, Method, Problem, make_method
 from gpudecon.methods.problem import FLOOR, settled
 from gpudecon.methods.record import Record
@@ -291,6 +291,9 @@ def decide(
 def _lazily(
     image: Any, psf: PSF | Array | None, method: str | Method, constants: Constants | None, settings: dict[str, Any]
 ) -> Any:
+    """The result as a Dask array; see `deconvolve`."""
+    check_lazy(image)
+
     def read(box: Box) -> Array:
         return image[box].compute()
 
