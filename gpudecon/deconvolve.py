@@ -19,6 +19,7 @@ from gpudecon.image import checked_voxel_um
 from gpudecon.methods import METHODS, Method, Problem, make_method
 from gpudecon.methods.problem import FLOOR, settled
 from gpudecon.psf.psf import PSF, as_psf
+from gpudecon.quality.psf_width import TooWide, too_wide
 from gpudecon.quality.residual import unexplained
 from gpudecon.quality.stopping import Choice, HoldOut, RelativeChange
 from gpudecon.recording import Background, Conditions, checked_image, problem_of
@@ -137,10 +138,29 @@ class Deconvolver:
             estimate = self._iterate(image, mask, callback, divergence_every)
             return _result(self.backend, estimate, self._model.image_shape, image)
 
-    def _iterate(self, image: Array, mask: Array | None, callback: Callback | None, divergence_every: int) -> Array:
-        """The last estimate, on the domain."""
+    def check_psf(self, image: Array, *, mask: Array | None = None) -> TooWide | None:
+        """Whether a narrower PSF would explain the image's counts better; None: no.
+
+        See `gpudecon.quality.psf_width.too_wide`.  Of a large image its brightest part is taken, which is restored with
+        `rl`, whatever the method, twice and in at most 150 iterations.
+        """
+        if self.psf is None:
+            raise InputError(f"{self.method.name} has no PSF that could be checked.")
+        kernel = self.psf.array.reshape(_three_dimensional(self.psf.shape, 1))
+        image = checked_image(image)
+        self._check_fit(image)
+        with self._busy, self.backend.active():
+            return too_wide(
+                problem_of(image, mask, self.conditions, make_method("rl", {}), self._model, self._voxel_um), kernel
+            )
+
+    def _check_fit(self, image: Array) -> None:
         if tuple(image.shape) != self.shape:
             raise InputError(f"The image has shape {tuple(image.shape)}; this Deconvolver was made for {self.shape}.")
+
+    def _iterate(self, image: Array, mask: Array | None, callback: Callback | None, divergence_every: int) -> Array:
+        """The last estimate, on the domain."""
+        self._check_fit(image)
         if hasattr(image, "__cuda_array_interface__") and not self.backend.owns(image):
             image = image.get()
         with self.backend.active():
@@ -188,12 +208,13 @@ def deconvolve(
     voxel_um: tuple[float, ...] | None = None,
     callback: Callback | None = None,
     divergence_every: int = 10,
+    check_psf: bool = False,
     **options: Any,
 ) -> Array:
     """Restore one image: see `Deconvolver` for the parameters and `METHODS` for the methods and their options.
 
     NumPy in, NumPy out; CuPy in, CuPy out.  The image is not changed; the result has its shape, is float32 and in its
-    units, neither clipped nor rescaled.
+    units, neither clipped nor rescaled.  ``check_psf`` warns where `Deconvolver.check_psf` finds the PSF too wide.
 
     >>> restored = deconvolve(image, psf, method="rl", iterations=30, background=100.0)    # doctest: +SKIP
     """
@@ -212,6 +233,9 @@ def deconvolve(
         voxel_um=voxel_um,
         **options,
     )
+    finding = decon.check_psf(image, mask=mask) if check_psf else None
+    if finding is not None:
+        warnings.warn(str(finding), GpudeconWarning, stacklevel=2)
     estimate = decon._iterate(image, mask, callback, divergence_every)
     backend, box = decon.backend, decon._model.image_shape
     del decon  # the result needs room; transfer function, weights and work space are done with
