@@ -29,7 +29,7 @@ LEVELS = [
     {"forward"},
     {"methods"},
     {"corrections", "io", "quality", "simulate"},
-    {"constants", "halo", "lazy", "recording"},
+    {"arguments", "constants", "halo", "lazy", "recording"},
     {"pilot"},
     {"deconvolve"},
     {"engine"},
