@@ -199,6 +199,8 @@ def _lengths(length: int, chunk: int, smaller: tuple[int, ...]) -> Iterator[tupl
 
 def _rounded(stack: Shape, tile: Shape) -> tuple[Shape, Shape]:
     """(core, chunks): the tile rounded up to whole chunks, with a warning where that changes it."""
+    if min(tile) < 1:
+        raise InputError(f"The tile is {tile}; give at least 1 voxel along z, y and x.")
     chunks = _chunks_of(stack, tile)
     z, y, x = (min(n, -(-t // c) * c) for n, t, c in zip(stack, tile, chunks, strict=True))
     core = (z, y, x)
