@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from gpudecon.backend import visible_gpus
 from gpudecon.backend.slabs import available_cores
@@ -53,17 +54,35 @@ class Certificates:
         return Security(require_encryption=True, tls_ca_file=self.authority, **files, **keys)
 
 
+@dataclass(frozen=True)
+class LocalWorkers:
+    """Workers on this machine: one for each of ``gpus``, named as in CUDA_VISIBLE_DEVICES, or ``count`` on the CPU."""
+
+    count: int
+    threads: int
+    gpus: tuple[str, ...]
+
+    @classmethod
+    def of(cls, device: str, *, workers: int | None = None, threads: int | None = None) -> Self:
+        """``workers`` (None: one for each GPU that ``device`` may mean, or one on the CPU) with ``threads`` each."""
+        gpus = visible_gpus(device)
+        if gpus and workers is not None and workers > len(gpus):
+            raise InputError(f"{workers} workers were asked for, but each has a GPU and {len(gpus)} are visible.")
+        count = workers or len(gpus) or 1
+        return cls(count, threads or max(1, available_cores() // count), gpus[:count])
+
+    @property
+    def device(self) -> str:
+        """What it is called in a worker, which sees one GPU at most."""
+        return "cuda" if self.gpus else "cpu"
+
+
 @contextmanager
-def local_cluster(device: str, *, workers: int | None = None, threads: int | None = None) -> Iterator[Client]:
-    """A worker for each GPU, which sees no other one; without GPUs ``workers`` of them (1) that share the CPU."""
+def local_cluster(workers: LocalWorkers) -> Iterator[Client]:
+    """A process for each worker, which sees its own GPU and no other one."""
     _check_installed()
     from distributed import Client, Nanny, Scheduler, Security, SpecCluster
 
-    gpus = visible_gpus(device)
-    if gpus and workers is not None and workers > len(gpus):
-        raise InputError(f"{workers} workers were asked for, but each has a GPU and {len(gpus)} are visible.")
-    count = workers or len(gpus) or 1
-    cores = threads or max(1, available_cores() // count)
     common = {
         "host": LOOPBACK,
         "protocol": "tls://",
@@ -75,12 +94,14 @@ def local_cluster(device: str, *, workers: int | None = None, threads: int | Non
         **common,
         "nthreads": TILES_AT_ONCE,
         "memory_limit": NO_MEMORY_LIMIT,
-        "silence_logs": logging.WARNING,
+        "silence_logs": logging.CRITICAL,  # errors of tasks come back with their results
     }
     specs = {}
-    for number in range(count):
+    for number in range(workers.count):
         # the FFT takes the smaller of this and of what it is told, and Dask would set it to 1
-        environment = {"OMP_NUM_THREADS": str(cores)} | ({"CUDA_VISIBLE_DEVICES": gpus[number]} if gpus else {})
+        environment = {"OMP_NUM_THREADS": str(workers.threads)}
+        if workers.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = workers.gpus[number]
         specs[f"worker-{number}"] = {"cls": Nanny, "options": {**options, "env": environment}}
     scheduler = {"cls": Scheduler, "options": common}
     with (
@@ -96,9 +117,11 @@ def existing_cluster(address: str, certificates: Certificates | None = None) -> 
     _check_installed()
     from distributed import Client
 
+    if not re.fullmatch(r"(tcp|tls)://\S+:\d+", address):
+        raise InputError(f"{address!r} is no address of a Dask scheduler; give one such as tcp://node:8786.")
     try:
         client = Client(address, timeout=PATIENCE, security=certificates and certificates.security())
-    except (OSError, ValueError, TimeoutError) as error:
+    except (OSError, TypeError, ValueError) as error:  # TypeError: tls:// without certificates
         raise InputError(f"No Dask scheduler answers at {address}: {error}") from error
     with client:
         yield client

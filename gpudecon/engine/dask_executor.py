@@ -7,6 +7,7 @@ changes nothing.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -25,19 +26,21 @@ if TYPE_CHECKING:
 
 IN_FLIGHT = 2  # tasks for each thread of each worker: one in hand, one to go on with
 RETRIES = 2
+PATIENCE = 60  # seconds
 
 
 @dataclass(frozen=True)
 class DaskExecutor:
     """An `Execute` of `run`: ``cluster`` opens a cluster for a workspace, as in `dask_cluster`.
 
-    ``device`` and ``threads`` replace the planned ones on the workers; ``report`` is told of every finished task and
-    how many there are; ``stop`` is asked between tasks.
+    ``device`` and ``threads`` replace the planned ones on the workers, of which ``processes`` share this machine's
+    memory; ``report`` is told the name and the record of every finished task; ``stop`` is asked between tasks.
     """
 
     cluster: Callable[[Workspace], AbstractContextManager[Client]]
     device: str | None = None
     threads: int | None = None
+    processes: int = 1
     report: Callable[[str, Record], None] = lambda name, record: None
     stop: Callable[[], bool] = lambda: False
 
@@ -71,7 +74,8 @@ class DaskExecutor:
             submit()
             for future in arriving:
                 index = under_way.pop(future)
-                self.report(name_of(workspace.plan, workspace.plan.task(index)), _result(workspace, index, future))
+                name = name_of(workspace.plan, workspace.plan.task(index))
+                self.report(name, _result(name, future))
                 if not self.stop():
                     submit()
         finally:
@@ -79,13 +83,13 @@ class DaskExecutor:
             client.run(forget, on_error="ignore")
         if self.stop() and workspace.remaining():
             raise StoppedError("Stopped as asked.")
+        _await_journal(workspace)
 
 
-def _result(workspace: Workspace, index: int, future: Future) -> Record:
-    """What a task returned; its error with its name."""
+def _result(name: str, future: Future) -> Record:
+    """What a task returned, or its error with its name."""
     from distributed import CancelledError, KilledWorker
 
-    name = name_of(workspace.plan, workspace.plan.task(index))
     try:
         record: Record = future.result()
     except GpudeconError as error:
@@ -98,6 +102,13 @@ def _result(workspace: Workspace, index: int, future: Future) -> Record:
         error.add_note(f"in {name}")
         raise
     return record
+
+
+def _await_journal(workspace: Workspace) -> None:
+    """A network's file system may show lines that other machines wrote only after a while."""
+    latest = time.monotonic() + PATIENCE
+    while workspace.remaining() and time.monotonic() < latest:
+        time.sleep(1)
 
 
 def _check_workers(client: Client, workspace: Workspace) -> None:

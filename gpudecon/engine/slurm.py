@@ -60,7 +60,7 @@ class Resources:
 class Array:
     """The scripts of a run: ``folder`` is its workspace, ``elements`` is N, ``concurrent`` how many run at once.
 
-    ``command`` starts gpudecon on the nodes, as words for the shell.
+    ``command`` starts gpudecon on the nodes, as words for the shell; ``device`` and ``threads`` are for them.
     """
 
     folder: Path
@@ -68,6 +68,8 @@ class Array:
     elements: int
     resources: Resources
     command: str
+    device: str = "auto"
+    threads: int | None = None
     concurrent: int | None = None
 
     def script(self, chosen: Sequence[int]) -> str:
@@ -82,10 +84,11 @@ class Array:
             f"--signal=B:USR1@{self.resources.grace}",
             *self.resources.options(with_gres=True),
         ]
-        share = f'--share "$SLURM_ARRAY_TASK_ID/{self.elements}"'
+        threads = "" if self.threads is None else f" --threads {self.threads}"
+        work = f'--share "$SLURM_ARRAY_TASK_ID/{self.elements}" --device {self.device}{threads}'
         return f"""{_head(options)}
 trap 'kill -USR1 "$worker"' USR1 TERM
-{self.command} work {shlex.quote(str(self.folder))} {share} &
+{self.command} work {shlex.quote(str(self.folder))} {work} &
 worker=$!
 while :; do # a signal ends wait, but not the worker
   wait "$worker"
@@ -110,11 +113,26 @@ exit "$status"
         ]
         return f"{_head(options)}\nexec {self.command} finish {shlex.quote(str(self.folder))}\n"
 
-    def submit(self, chosen: Sequence[int]) -> tuple[str, str]:
-        """Hand both to SLURM; the numbers of the array and of the job that finishes."""
-        (self.folder / "slurm").mkdir(exist_ok=True)
-        array = _sbatch(self.script(chosen))
-        return array, _sbatch(self.finish_script(), f"--dependency=afterany:{array}")
+    def submit(self, chosen: Sequence[int]) -> list[str]:
+        """Hand the ``chosen`` elements, if any, and what follows them to SLURM; the numbers of the jobs."""
+        logs = self.folder / "slurm"
+        logs.mkdir(exist_ok=True)
+        jobs = [_sbatch(self.script(chosen))] if chosen else []
+        jobs.append(_sbatch(self.finish_script(), *(f"--dependency=afterany:{job}" for job in jobs)))
+        (logs / "jobs").write_text(" ".join(jobs))
+        return jobs
+
+    def check_idle(self) -> None:
+        """InputError where jobs of an earlier submission are still in the queue."""
+        path = self.folder / "slurm" / "jobs"
+        if path.exists():
+            jobs = path.read_text().split()
+            queue = subprocess.run(["squeue", "--noheader", "--format=%A"], capture_output=True, text=True)
+            if queue.returncode == 0 and (waiting := sorted(set(jobs) & set(queue.stdout.split()))):
+                raise InputError(
+                    f"Jobs of this run are still in the queue ({' '.join(waiting)}); wait for them, or end them by "
+                    f"scancel {' '.join(jobs)}."
+                )
 
 
 def share(element: int, elements: int, tasks: int) -> range:

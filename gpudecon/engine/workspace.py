@@ -68,9 +68,10 @@ class Workspace:
         self.tiles = tiles_path(self.plan)
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
-        """For one of many workers: any number may be there, and meanwhile no run may begin, resume or finish here."""
-        lock = Lock(folder / "lock", shared=True)
+    def open(cls, folder: Path, *, alone: bool = False) -> Self:
+        """For one of many workers, while no run may begin, resume or finish here; or ``alone``, to finish."""
+        _read(folder / "plan.json")  # else the lock would make a folder a workspace
+        lock = Lock(folder / "lock", shared=not alone)
         try:
             return cls(folder, lock)
         except BaseException:

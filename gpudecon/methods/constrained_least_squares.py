@@ -11,8 +11,12 @@ import numpy as np
 from gpudecon.backend import Array
 from gpudecon.errors import InputError
 from gpudecon.methods.problem import Problem, check_options
+from gpudecon.methods.reach import Spread
 from gpudecon.methods.spectrum import binned_power, measured_spectrum, noise_power
 from gpudecon.methods.wiener import filtered
+
+# Of gamma, where it is yet to be chosen and only its reach is asked for.
+TYPICAL = 1e-2
 
 
 @dataclass(frozen=True)
@@ -61,9 +65,10 @@ class ConstrainedLeastSquares:
         """See `Method`."""
         return 1.0
 
-    def reach(self, radius: int, scale: float) -> float:
+    def reach(self, spread: Spread) -> float:
         """See `Method`."""
-        return 5.5 * radius
+        gamma = TYPICAL if isinstance(self.gamma, str) else self.gamma
+        return spread.of_filter(lambda h, laplacian: np.conj(h) / (np.abs(h) ** 2 + gamma * laplacian**2))
 
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the restored image once."""

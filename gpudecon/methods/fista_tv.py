@@ -12,6 +12,7 @@ from gpudecon.backend import Array
 from gpudecon.errors import InputError
 from gpudecon.methods.least_squares import inner_product
 from gpudecon.methods.problem import Problem, check_options
+from gpudecon.methods.reach import Spread
 from gpudecon.methods.start import flat_start
 from gpudecon.methods.total_variation import TotalVariationPrior, absolute_weight, check_weight
 
@@ -66,9 +67,9 @@ class FistaTV:
         """See `Method`."""
         return 9.0
 
-    def reach(self, radius: int, scale: float) -> float:
+    def reach(self, spread: Spread) -> float:
         """See `Method`."""
-        return 12 * radius
+        return 12 * spread.radius
 
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the estimate after each iteration."""

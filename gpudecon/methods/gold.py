@@ -12,6 +12,7 @@ from gpudecon.backend import Array
 from gpudecon.errors import InputError
 from gpudecon.methods.least_squares import restrict
 from gpudecon.methods.problem import Problem, check_options
+from gpudecon.methods.reach import Spread
 from gpudecon.methods.start import flat_start
 
 
@@ -50,9 +51,9 @@ class Gold:
         """See `Method`."""
         return 2.0
 
-    def reach(self, radius: int, scale: float) -> float:
+    def reach(self, spread: Spread) -> float:
         """See `Method`."""
-        return 7.5 * radius
+        return 7 * spread.radius
 
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the estimate after each iteration."""

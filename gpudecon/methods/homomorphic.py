@@ -12,6 +12,7 @@ import numpy as np
 from gpudecon.backend import Array
 from gpudecon.errors import InputError
 from gpudecon.methods.problem import Problem, check_options
+from gpudecon.methods.reach import Spread
 
 SHARE_OF_SIDE = 0.5  # of the image's shorter lateral side: length "auto"
 # Counts are smoothed over this fraction of the length before the logarithm is taken: the logarithm of a count near zero
@@ -64,6 +65,10 @@ class Homomorphic:
     def arrays(self) -> float:
         """See `Method`."""
         return 1.0
+
+    def reach(self, spread: Spread) -> float:
+        """See `Method`."""
+        return math.inf
 
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the filtered image once."""

@@ -14,8 +14,9 @@ from gpudecon.backend import Array
 from gpudecon.errors import InputError
 from gpudecon.methods.least_squares import inner_product, restrict
 from gpudecon.methods.problem import Problem, check_options
+from gpudecon.methods.reach import Spread
 from gpudecon.methods.start import flat_start
-from gpudecon.methods.wiener import least_risk_ratio
+from gpudecon.methods.wiener import TYPICAL, least_risk_ratio
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,10 @@ class ICTM:
         """The same with gamma chosen for this problem."""
         return dataclasses.replace(self, gamma=least_risk_gamma(problem)) if self.gamma == "auto" else self
 
-    def reach(self, radius: int, scale: float) -> float:
+    def reach(self, spread: Spread) -> float:
         """See `Method`."""
-        return 7.5 * radius
+        gamma = TYPICAL if isinstance(self.gamma, str) else self.gamma
+        return spread.of_filter(lambda h, _: np.conj(h) / (np.abs(h) ** 2 + gamma))
 
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the estimate after each iteration."""

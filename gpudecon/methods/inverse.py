@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpudecon.backend import Array
 from gpudecon.errors import InputError
 from gpudecon.methods.problem import Problem, check_options
+from gpudecon.methods.reach import Spread
 from gpudecon.methods.spectrum import image_spectrum
 
 
@@ -52,9 +54,14 @@ class InverseFilter:
         """See `Method`."""
         return 1.0
 
-    def reach(self, radius: int, scale: float) -> float:
+    def reach(self, spread: Spread) -> float:
         """See `Method`."""
-        return 20 * radius
+
+        def transfer(h: NDArray[Any], _: NDArray[Any]) -> NDArray[Any]:
+            divided: NDArray[Any] = np.conj(h) / np.maximum(np.abs(h), self.threshold) ** 2
+            return divided if self.below == "clamp" else divided * (np.abs(h) >= self.threshold)
+
+        return spread.of_filter(transfer)
 
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the restored image once."""

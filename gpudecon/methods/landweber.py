@@ -10,6 +10,7 @@ from typing import ClassVar
 from gpudecon.backend import Array
 from gpudecon.errors import InputError
 from gpudecon.methods.problem import Problem, check_options
+from gpudecon.methods.reach import Spread
 from gpudecon.methods.start import flat_start
 
 
@@ -56,9 +57,9 @@ class Landweber:
         """See `Method`."""
         return 1.0
 
-    def reach(self, radius: int, scale: float) -> float:
+    def reach(self, spread: Spread) -> float:
         """See `Method`."""
-        return 5.5 * radius
+        return 6.5 * spread.radius
 
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the estimate after each iteration."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gpudecon.backend import Array
 from gpudecon.errors import InputError
 from gpudecon.methods.problem import Problem, check_options
+from gpudecon.methods.reach import Spread
 
 MAD_TO_SIGMA = 1.4826  # standard deviation over median absolute deviation of normal noise
 TAIL, TAIL_TO_SIGMA = 0.9, 1 / 1.6449  # 90 % of normal noise is within 1.645 standard deviations
@@ -59,11 +60,11 @@ class Median:
     @property
     def arrays(self) -> float:
         """See `Method`."""
-        return 2.0 if self.threshold == 0 else 6.0
+        return 2.0 if self.threshold == 0 else 4.0
 
-    def reach(self, radius: int, scale: float) -> float:
+    def reach(self, spread: Spread) -> float:
         """See `Method`."""
-        return 2 * (self._length(scale) // 2)
+        return 2 * (self._length(spread.scale) // 2)
 
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the filtered image once."""

@@ -13,6 +13,7 @@ import numpy as np
 from gpudecon.backend import Array, Backend
 from gpudecon.errors import InputError
 from gpudecon.forward import ForwardModel
+from gpudecon.methods.reach import Spread
 from gpudecon.methods.record import Record
 
 # The FFT leaves about 1e-7 of the largest value where the blurred estimate is zero; below this fraction of the image's
@@ -103,19 +104,20 @@ class Method(Protocol):
     counts_only: ClassVar[bool]  # takes the image for counts, which cannot be negative
     needs_psf: ClassVar[bool]  # without a PSF the model is `Unblurred`
     takes_mask: ClassVar[bool]  # can leave voxels out
-    divisible: ClassVar[bool]  # parts of an image can be restored one by one
     promises: ClassVar[frozenset[str]]  # "non-negative", "flux": what holds for the result with whatever options
+
+    @property
+    def divisible(self) -> bool:
+        """Whether the parts of an image can be restored one by one."""
+        ...
 
     @property
     def arrays(self) -> float:
         """Real fields on the domain that `iterate` holds at its peak, beside those of the model and the data."""
         ...
 
-    def reach(self, radius: int, scale: float) -> float:
-        """Voxels along an axis over which the result depends on its surroundings (see `gpudecon.halo`).
-
-        ``radius`` is the PSF's there, ``scale`` the finest voxel size over that of the axis.
-        """
+    def reach(self, spread: Spread) -> float:
+        """Voxels along an axis beyond which surroundings change the result by less than 1e-3 (see `gpudecon.halo`)."""
         ...
 
     def iterate(self, problem: Problem) -> Iterator[Array]: ...

@@ -16,12 +16,11 @@ from gpudecon.errors import InputError
 from gpudecon.methods.back_projector import CUTOFF_PER_ALPHA, BackProjector, automatic_alpha
 from gpudecon.methods.least_squares import inner_product
 from gpudecon.methods.problem import Data, Problem, check_options
+from gpudecon.methods.reach import Spread
 from gpudecon.methods.start import Start, start_estimate
 
 SMOOTH = 1e-3  # of the image's brightness: differences below it count as none for the penalties
 RISE = 1e-3  # an unmatched step that raises the divergence by this fraction is taken back
-
-CHOOSING = 11.0  # fields that measuring the signal-to-noise ratio takes at most: where there is no margin
 
 
 @dataclass(frozen=True)
@@ -108,9 +107,7 @@ class RichardsonLucy:
         """See `Method`."""
         penalised = self.tv > 0 or self.goods_roughness > 0 or self.tikhonov > 0
         fields = {"none": 1.0, "shb": 2.0, "biggs": 4.0}[self.acceleration] + penalised
-        if self.back_projector != "matched":
-            fields = max(fields + 2.0, CHOOSING if self.alpha == "auto" else 0.0)
-        return max(fields, 3.0) if self.start == "wiener" else fields
+        return fields if self.back_projector == "matched" else fields + 2.0
 
     def settled(self, problem: Problem) -> RichardsonLucy:
         """The same with what is automatic chosen for this problem."""
@@ -120,9 +117,10 @@ class RichardsonLucy:
         cutoff = min(CUTOFF_PER_ALPHA * alpha, 0.5) if self.cutoff == "auto" else self.cutoff
         return dataclasses.replace(self, alpha=alpha, cutoff=cutoff)
 
-    def reach(self, radius: int, scale: float) -> float:
+    def reach(self, spread: Spread) -> float:
         """See `Method`."""
-        return 5.5 * radius
+        is_plain = self.acceleration == "none" and self.back_projector == "matched"
+        return (6.0 if is_plain else 8.5) * spread.radius
 
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the estimate after each iteration."""

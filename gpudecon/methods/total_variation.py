@@ -14,6 +14,7 @@ from gpudecon.backend import Array
 from gpudecon.errors import GpudeconWarning, InputError
 from gpudecon.methods.least_squares import inner_product
 from gpudecon.methods.problem import Problem, check_options
+from gpudecon.methods.reach import Spread
 
 # Weight in standard deviations of the noise for "auto": near the least error on simulated specimens of all kinds.
 AUTO_WEIGHT = 1.0
@@ -63,9 +64,9 @@ class TotalVariation:
         """See `Method`."""
         return 9.0
 
-    def reach(self, radius: int, scale: float) -> float:
+    def reach(self, spread: Spread) -> float:
         """See `Method`."""
-        return 30 * scale
+        return 30 * spread.scale
 
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the denoised image once.

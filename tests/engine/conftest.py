@@ -38,9 +38,9 @@ def job(series):
 
 @pytest.fixture
 def planned(job, tmp_path):
-    """A function that makes (job, plan) with 2 x 4 tiles per stack; keywords as for `job`."""
+    """A function that makes (job, plan) with 2 x 2 tiles per stack; keywords as for `job`."""
 
-    def make(output="out.ome.zarr", *, tile=(5, 32, 16), ngff="0.5", **fields):
+    def make(output="out.ome.zarr", *, tile=(5, 32, 32), ngff="0.5", **fields):
         made = job(**fields)
         return made, plan_job(made, tmp_path / output, ngff=ngff, tile=tile)
 

@@ -37,8 +37,7 @@ def listing(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_every_tile_is_where_it_belongs(planned, series, tmp_path):
-    """Tiles with a halo of the whole stack are the whole stack."""
+def test_the_output_is_described_and_keeps_the_light(planned, series, tmp_path):
     job, plan = planned(tile=(5, 16, 32))
     assert plan.tiling.counts == (1, 3, 2)
     done = run(job, plan)
@@ -53,7 +52,7 @@ def test_every_tile_is_where_it_belongs(planned, series, tmp_path):
     np.testing.assert_allclose(np.asarray(image.data).mean((2, 3, 4)), light.mean((2, 3, 4)), rtol=0.05)
 
 
-@pytest.mark.parametrize("k", [1, 4, 15])
+@pytest.mark.parametrize("k", [1, 6])
 def test_stopped_and_resumed(planned, uninterrupted, after, tmp_path, k):
     job, plan = planned()
     with pytest.raises(StoppedError, match=rf"^Stopped as asked. {k} of {len(plan)} tiles are done and kept; go on"):
@@ -77,6 +76,18 @@ def test_resuming_nothing_begins(planned, uninterrupted):
     job, plan = planned()
     run(job, plan, resume=True)
     np.testing.assert_array_equal(np.asarray(gd.read(plan.output).data), np.asarray(uninterrupted.data))
+
+
+def test_resuming_what_is_complete_does_nothing(planned, tmp_path):
+    """As a scheduler does that has not noticed the end."""
+    job, plan = planned()
+    record = run(job, plan).record
+    before = (tmp_path / "out.ome.zarr" / "zarr.json").stat()
+    again = run(job, plan, resume=True).record
+    assert again == record | {"axes": again["axes"], "channels": again["channels"]}
+    assert (tmp_path / "out.ome.zarr" / "zarr.json").stat() == before
+    with pytest.raises(InputError, match="exists"):
+        run(*planned(iterations=4), resume=True)
 
 
 @pytest.mark.parametrize("output", ["out.ome.zarr", "out.ome.tif", "int.ome.zarr", "int.ome.tif"])
@@ -209,7 +220,7 @@ def test_pixels_that_cannot_be_restored_leave_nothing_behind(planned, series, tm
     values = counts.astype(np.float32)
     values[1, 1, 2, 40, 50] = np.nan
     gd.write(path, gd.Image(values, "tczyx", (0.2, 0.1, 0.1)), overwrite=True)
-    with pytest.raises(InputError, match=r"in.ome.zarr, channel 1, time point 1: .*1 NaN"):
+    with pytest.raises(InputError, match=r"in.ome.zarr, channel 1, time point 1(, tile 4 of 4)?: .*1 NaN"):
         run(*planned())
     assert listing(tmp_path) == ["in.ome.zarr"]
 
@@ -221,8 +232,8 @@ def test_pixels_that_cannot_be_read_may_be_readable_again(planned, uninterrupted
     chunk = series[0] / "0" / "c" / "1" / "1" / "0" / "0" / "0"
     whole = chunk.read_bytes()
     chunk.write_bytes(whole[:100])
-    tile = "in.ome.zarr, channel 1, time point 1, tile 1 of 8"
-    with pytest.raises(RunError, match=rf"^{tile}: .* is damaged.* 24 of 32 tiles are done and kept"):
+    tile = "in.ome.zarr, channel 1, time point 1, tile 1 of 4"
+    with pytest.raises(RunError, match=rf"^{tile}: .* is damaged.* 12 of 16 tiles are done and kept"):
         run(job, plan, resume=True)
     chunk.write_bytes(whole)
     run(job, plan, resume=True)
@@ -230,22 +241,22 @@ def test_pixels_that_cannot_be_read_may_be_readable_again(planned, uninterrupted
 
 
 @pytest.mark.parametrize("output", ["out.ome.zarr", "int.ome.zarr"])
-@pytest.mark.parametrize("damage", ["flipped", "cut off", "lost"])
+@pytest.mark.parametrize("damage", ["flipped", "lost"])
 def test_verifying_finds_what_the_disk_has_changed(planned, uninterrupted, after, rng, output, damage):
     job, plan = planned(output, dtype="float32" if output.startswith("out") else "uint16")
     with pytest.raises(StoppedError):
-        run(job, plan, stop=after(20))
+        run(job, plan, stop=after(10))
     with Workspace.open(folder_of(plan.output)) as workspace:
-        *_, file = sorted(path for path in workspace.tiles.rglob("c/*") if path.is_file())
+        *_, file = sorted(path for path in (workspace.tiles / "0" / "c").rglob("*") if path.is_file())
         tile = next(t for t in range(len(plan)) if file in Store.open(workspace.tiles)._files(0, plan.task(t).target))
     content = bytearray(file.read_bytes())
     if damage == "flipped":
         content[int(rng.integers(len(content)))] ^= 1
-    file.write_bytes(content if damage == "flipped" else content[:-7])
-    if damage == "lost":
+        file.write_bytes(content)
+    else:
         file.unlink()
     expected = (
-        rf"^1 of 32 tiles are not on the disk as they were written \(the first is number {tile}\).* 31 of 32 tiles"
+        rf"^1 of 16 tiles are not on the disk as they were written \(the first is number {tile}\).* 15 of 16 tiles"
     )
     with pytest.raises(RunError, match=expected):
         run(job, plan, resume=True, verify=True)
@@ -269,7 +280,7 @@ def test_ctrl_c(planned, uninterrupted):
     with pytest.raises(KeyboardInterrupt) as caught:
         run(job, plan, progress=Impatient(), command="gpudecon run --resume")
     where, kept = caught.value.__notes__
-    assert re.fullmatch(r"in in.ome.zarr, channel \d, time point \d, tile \d of 8", where)
-    assert re.fullmatch(r"\d+ of 32 tiles are done and kept; go on with: gpudecon run --resume", kept)
+    assert re.fullmatch(r"in in.ome.zarr, channel \d, time point \d, tile \d of 4", where)
+    assert re.fullmatch(r"\d+ of 16 tiles are done and kept; go on with: gpudecon run --resume", kept)
     run(job, plan, resume=True)
     np.testing.assert_array_equal(np.asarray(gd.read(plan.output).data), np.asarray(uninterrupted.data))

@@ -96,13 +96,15 @@ def test_element_goes_back_into_the_queue_unless_it_was_cancelled(tmp_path, stat
     )
     (tmp_path / "scontrol").chmod(0o755)
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_ARRAY_TASK_ID": "3", "SLURM_JOB_ID": "4711"}
-    text = array(command="bash worker").script([3])
+    text = array(command="bash worker", device="cuda", threads=8).script([3])
     with subprocess.Popen(["bash", "-c", text], cwd=tmp_path, env=environment) as element:
         while not (tmp_path / "ready").exists():
             assert element.poll() is None
         element.terminate()
         assert element.wait(timeout=20) == 75
-    assert (tmp_path / "words").read_text().splitlines() == ["work", str(FOLDER), "--share", "3/16"]
+    assert (tmp_path / "words").read_text().splitlines() == [
+        *("work", str(FOLDER), "--share", "3/16", "--device", "cuda", "--threads", "8")
+    ]
     assert (tmp_path / "tile").read_text() == "finished\n"
     found = tmp_path / "requeued"
     assert (found.read_text() if found.exists() else None) == requeued
