@@ -79,6 +79,13 @@ def test_cpu_benchmark(tmp_path: Path) -> None:
     assert {row["section"] for row in rows} == {"env", "iteration", "fft", "memory", "peers"}
 
 
+def test_storage_benchmark(tmp_path: Path) -> None:
+    run_script("storage.py", "--quick", "-o", str(tmp_path / "storage.jsonl"))
+    rows = checked_rows(tmp_path / "storage.jsonl")
+    assert {row["section"] for row in rows} == {"env", "write", "read", "export"}
+    assert [path.name for path in tmp_path.iterdir()] == ["storage.jsonl"]
+
+
 @pytest.fixture(scope="module")
 def quality(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with the rows and pictures of the quality benchmark."""
