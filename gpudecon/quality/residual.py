@@ -223,7 +223,7 @@ def _independent(problem: Problem, windows: list[NDArray[np.float32]]) -> float:
 
 
 def _residual(problem: Problem, estimate: Array) -> Array:
-    """The image less H f and b in ``model.work``, 0 where it is no measurement; in units of the image's largest value."""
+    """The image less H f and b in ``model.work``, 0 where it is no measurement, over the image's largest value."""
     field = problem.model.crop(problem.model.blur(estimate))
     problem.backend.xp.subtract(problem.image, field, out=field)
     return _scaled(problem, field)
