@@ -240,7 +240,7 @@ def _momentum() -> Iterator[tuple[float, float]]:
 
 
 def _fits(problem: Problem, data: Data, rise: float) -> Callable[[Array], bool]:
-    """A function of H f: whether the I-divergence of the data from it is at most by ``rise`` above the lowest so far."""
+    """A function of H f: whether the I-divergence of the data from it is by at most ``rise`` above the lowest."""
     rows = problem.backend.xp.empty(data.image.shape[:2], np.float64)
     lowest = math.inf
 
