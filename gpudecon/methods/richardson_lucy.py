@@ -7,13 +7,14 @@ import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpudecon.backend import Array
 from gpudecon.errors import InputError
-from gpudecon.methods.back_projector import CUTOFF_PER_ALPHA, BackProjector, automatic_alpha
+from gpudecon.methods.back_projector import CUTOFF_PER_ALPHA, LEAST_ALPHA, BackProjector, automatic_alpha
 from gpudecon.methods.least_squares import inner_product
 from gpudecon.methods.problem import Data, Problem, check_options
 from gpudecon.methods.reach import Spread
@@ -112,6 +113,30 @@ class RichardsonLucy:
         if self.back_projector != "matched":
             fields = max(fields + 2.0, CHOOSING if self.alpha == "auto" else 0.0)
         return max(fields, 3.0) if self.start == "wiener" else fields
+
+    def settled(self, problem: Problem) -> RichardsonLucy:
+        """The same with what is automatic chosen for this problem."""
+        if self.back_projector == "matched":
+            return self
+        alpha = automatic_alpha(problem) if self.alpha == "auto" else self.alpha
+        cutoff = min(CUTOFF_PER_ALPHA * alpha, 0.5) if self.cutoff == "auto" else self.cutoff
+        return dataclasses.replace(self, alpha=alpha, cutoff=cutoff)
+
+    def reach(self, spread: Spread) -> float:
+        """See `Method`."""
+        if self.acceleration == "none" and self.back_projector == "matched":
+            return 6.0 * spread.radius
+        reach = 8.5 * spread.radius
+        if self.back_projector != "omw":
+            return reach
+        alpha = LEAST_ALPHA if isinstance(self.alpha, str) else self.alpha
+        cutoff = CUTOFF_PER_ALPHA * alpha if isinstance(self.cutoff, str) else self.cutoff
+
+        def transfer(h: NDArray[Any], _: NDArray[Any]) -> NDArray[Any]:
+            power: NDArray[Any] = np.abs(h) ** 2
+            return power**2 / ((power + alpha) * (power**2 + cutoff**4))
+
+        return max(reach, spread.of_filter(transfer))
 
     def settled(self, problem: Problem) -> RichardsonLucy:
         """The same with what is automatic chosen for this problem."""
