@@ -138,19 +138,6 @@ class RichardsonLucy:
 
         return max(reach, spread.of_filter(transfer))
 
-    def settled(self, problem: Problem) -> RichardsonLucy:
-        """The same with what is automatic chosen for this problem."""
-        if self.back_projector == "matched":
-            return self
-        alpha = automatic_alpha(problem) if self.alpha == "auto" else self.alpha
-        cutoff = min(CUTOFF_PER_ALPHA * alpha, 0.5) if self.cutoff == "auto" else self.cutoff
-        return dataclasses.replace(self, alpha=alpha, cutoff=cutoff)
-
-    def reach(self, spread: Spread) -> float:
-        """See `Method`."""
-        is_plain = self.acceleration == "none" and self.back_projector == "matched"
-        return (6.0 if is_plain else 8.5) * spread.radius
-
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the estimate after each iteration."""
         model, ops = problem.model, problem.backend.ops
