@@ -76,7 +76,7 @@ FULL = Size(
 )
 QUICK = Size(frames={"confocal": (6, 20, 50), SKEW: (6, 20, 50)}, longest=60, window=(5, 7, 7))
 DENSE, SPARSE = "nuclei", "filaments"
-FAR = ("rl wb", "fista_tv")  # which need frames of the longest size
+FAR = ("fista_tv",)  # which need frames of the longest size
 FACES_APART = ("rl", "rl shb", "rl biggs", "rl 100", "landweber", "gold", "tv", "median")
 ON_SPARSE = ("rl", "rl shb", "wiener", "cls", "landweber", "gold")  # dense specimens ask for more
 
