@@ -129,8 +129,8 @@ class RichardsonLucy:
     def reach(self, spread: Spread) -> float:
         """See `Method`."""
         if self.acceleration == "none" and self.back_projector == "matched":
-            return 6.0 * spread.radius
-        reach = 8.5 * spread.radius
+            return 7.0 * spread.radius
+        reach = 10.0 * spread.radius
         if self.back_projector != "omw":
             return reach
         alpha = LEAST_ALPHA if isinstance(self.alpha, str) else self.alpha
