@@ -16,7 +16,7 @@ from gpudecon.methods.least_squares import inner_product, restrict
 from gpudecon.methods.problem import Problem, check_options
 from gpudecon.methods.reach import Spread
 from gpudecon.methods.start import flat_start
-from gpudecon.methods.wiener import TYPICAL, least_risk_ratio
+from gpudecon.methods.wiener import least_risk_ratio
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,7 @@ class ICTM:
 
     def reach(self, spread: Spread) -> float:
         """See `Method`."""
-        gamma = TYPICAL if isinstance(self.gamma, str) else self.gamma
-        return spread.of_filter(lambda h, _: np.conj(h) / (np.abs(h) ** 2 + gamma))
+        return 0.75 * self.iterations * spread.radius  # along conjugate directions with the whole's steps
 
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the estimate after each iteration."""
