@@ -94,8 +94,8 @@ class Trial:
 def interrupt(trial: Trial, number: signal.Signals, times: int, seed: int) -> dict[str, object]:
     """Send a signal at random moments ``times`` times, resuming after each, and check every run that gets to its end.
 
-    One in five sessions ends at a moment within its first second, the others at one within the time that the undisturbed
-    run works, counted from the first sign of work.
+    One in five sessions ends at a moment within its first second, the others at one within the time that the
+    undisturbed run works, counted from the first sign of work.
     """
     chance = random.Random(seed)
     stages: Counter[str] = Counter()

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from gpudecon.arguments import check_stop, checked_psf, checked_shape, three_dimensional
 from gpudecon.backend import Array, Backend, get_backend
 from gpudecon.camera import Camera
 from gpudecon.constants import Constants
@@ -20,12 +21,13 @@ from gpudecon.errors import GpudeconWarning, InputError, RunError
 from gpudecon.forward import Edges, ForwardModel, Unblurred
 from gpudecon.halo import check_divisible, halo
 from gpudecon.image import checked_voxel_um
-from gpudecon.lazy import blockwise, is_lazy
+from gpudecon.lazy import blockwise, check_lazy, is_lazy
 from gpudecon.methods import METHODS, Method, Problem, make_method
 from gpudecon.methods.problem import FLOOR, settled
 from gpudecon.methods.record import Record
 from gpudecon.pilot import Box, Place, pilot_regions, survey
 from gpudecon.psf.psf import PSF, as_psf
+from gpudecon.quality.psf_width import TooWide, too_wide
 from gpudecon.quality.residual import unexplained
 from gpudecon.quality.stopping import Choice, HoldOut, RelativeChange
 from gpudecon.recording import Background, Conditions, checked_image, problem_of
@@ -107,7 +109,7 @@ class Deconvolver:
         constants: Constants | None = None,
         **options: Any,
     ) -> None:
-        self.shape = _checked_shape(shape)
+        self.shape = checked_shape(shape)
         self.stop = HoldOut() if isinstance(stop, str) and stop == "auto" else stop
         if isinstance(method, str) and self.stop != "fixed" and hasattr(METHODS.get(method), "iterations"):
             options = {"iterations": MOST_ITERATIONS, **options}
@@ -120,17 +122,17 @@ class Deconvolver:
         self.conditions = Conditions(background, camera, saturation)
         if voxel_um is not None:
             voxel_um = checked_voxel_um(voxel_um, len(self.shape))
-        self.psf = _checked_psf(psf, self.method, len(self.shape), voxel_um)
+        self.psf = checked_psf(psf, self.method, len(self.shape), voxel_um)
         self.backend = get_backend(device, threads=threads)
         self._busy = threading.Lock()  # one image at a time has the buffers
         sizes = voxel_um or (self.psf and self.psf.voxel_um) or (1.0,) * len(self.shape)
-        self._voxel_um = _three_dimensional(sizes, sizes[0])
-        box = _three_dimensional(self.shape, 1)
+        self._voxel_um = three_dimensional(sizes, sizes[0])
+        box = three_dimensional(self.shape, 1)
         with self.backend.active():
             if self.psf is None:
                 self._model: ForwardModel = Unblurred(self.backend, box)
             else:
-                kernel = self.psf.array.reshape(_three_dimensional(self.psf.shape, 1))
+                kernel = self.psf.array.reshape(three_dimensional(self.psf.shape, 1))
                 self._model = ForwardModel(self.backend, box, kernel, edges)
 
     def __call__(
@@ -168,6 +170,26 @@ class Deconvolver:
             method, _ = self._iterate(checked_image(image), mask, None, 0, record)
         return Constants(self.method, method, {name: tuple(values) for name, values in record.noted.items()})
 
+    def check_psf(self, image: Array, *, mask: Array | None = None) -> TooWide | None:
+        """Whether a narrower PSF would explain the image's counts better; None: no.
+
+        See `gpudecon.quality.psf_width.too_wide`.  Of a large image its brightest part is taken, which is restored with
+        `rl`, whatever the method, twice and in at most 150 iterations.
+        """
+        if self.psf is None:
+            raise InputError(f"{self.method.name} has no PSF that could be checked.")
+        kernel = self.psf.array.reshape(three_dimensional(self.psf.shape, 1))
+        image = checked_image(image)
+        self._check_fit(image)
+        with self._busy, self.backend.active():
+            return too_wide(
+                problem_of(image, mask, self.conditions, make_method("rl", {}), self._model, self._voxel_um), kernel
+            )
+
+    def _check_fit(self, image: Array) -> None:
+        if tuple(image.shape) != self.shape:
+            raise InputError(f"The image has shape {tuple(image.shape)}; this Deconvolver was made for {self.shape}.")
+
     def _iterate(
         self,
         image: Array,
@@ -177,8 +199,7 @@ class Deconvolver:
         record: Record | None = None,
     ) -> tuple[Method, Array]:
         """(the method with all that was chosen, the last estimate, on the domain)."""
-        if tuple(image.shape) != self.shape:
-            raise InputError(f"The image has shape {tuple(image.shape)}; this Deconvolver was made for {self.shape}.")
+        self._check_fit(image)
         if hasattr(image, "__cuda_array_interface__") and not self.backend.owns(image):
             image = image.get()
         with self.backend.active():
@@ -232,14 +253,16 @@ def deconvolve(
     constants: Constants | None = None,
     callback: Callback | None = None,
     divergence_every: int = 10,
+    check_psf: bool = False,
     **options: Any,
 ) -> Array:
     """Restore one image: see `Deconvolver` for the parameters and `METHODS` for the methods and their options.
 
     NumPy in, NumPy out; CuPy in, CuPy out.  The image is not changed; the result has its shape, is float32 and in its
-    units, neither clipped nor rescaled.  A Dask array gives a lazy one in the same chunks, each to be restored with a
-    margin of `gpudecon.halo` voxels; unless ``constants`` are given samples of the image are computed at once, and
-    `decide` restores one of them.
+    units, neither clipped nor rescaled.  ``check_psf`` warns where `Deconvolver.check_psf` finds the PSF too wide.
+
+    A Dask array gives a lazy one in the same chunks, each to be restored with a margin of `gpudecon.halo` voxels;
+    unless ``constants`` are given samples of the image are computed at once, and `decide` restores one of them.
 
     >>> restored = deconvolve(image, psf, method="rl", iterations=30, background=100.0)    # doctest: +SKIP
     """
@@ -255,11 +278,14 @@ def deconvolve(
         **options,
     }
     if is_lazy(image):
-        if mask is not None or callback is not None:
-            raise InputError("A Dask array is restored without mask and callback; give a NumPy array.")
+        if mask is not None or callback is not None or check_psf:
+            raise InputError("A Dask array is restored without mask, callback and check_psf; give a NumPy array.")
         return _lazily(image, psf, method, constants, settings)
     image = checked_image(image)
     decon = Deconvolver(image.shape, psf, method, constants=constants, **settings)
+    finding = decon.check_psf(image, mask=mask) if check_psf else None
+    if finding is not None:
+        warnings.warn(str(finding), GpudeconWarning, stacklevel=2)
     _, estimate = decon._iterate(image, mask, callback, divergence_every)
     backend, box = decon.backend, decon._model.image_shape
     del decon  # the result needs room; transfer function, weights and work space are done with
@@ -291,6 +317,9 @@ def decide(
 def _lazily(
     image: Any, psf: PSF | Array | None, method: str | Method, constants: Constants | None, settings: dict[str, Any]
 ) -> Any:
+    """The result as a Dask array; see `deconvolve`."""
+    check_lazy(image)
+
     def read(box: Box) -> Array:
         return image[box].compute()
 
@@ -338,36 +367,3 @@ def _warn_of_limit(choice: Choice, method: Method) -> None:
             GpudeconWarning,
             stacklevel=5,
         )
-
-
-def check_stop(stop: object, method: Method) -> None:
-    """Refuse what is no stop rule ("fixed" for none), and a rule for a method that does not iterate."""
-    if isinstance(stop, str) and stop == "fixed":
-        return
-    if not isinstance(stop, RelativeChange | HoldOut) and not (isinstance(stop, str) and stop == "auto"):
-        raise InputError(f"stop is {stop!r}; give 'fixed', 'auto', a gpudecon.RelativeChange or a gpudecon.HoldOut.")
-    if not hasattr(method, "iterations"):
-        raise InputError(f"{method.name} does not iterate; a stop rule is for iterative methods.")
-
-
-def _checked_psf(psf: PSF | Array | None, method: Method, ndim: int, voxel_um: tuple[float, ...] | None) -> PSF | None:
-    if not method.needs_psf:
-        if psf is not None:
-            warnings.warn(f"{method.name} needs no PSF; the one given is not used.", GpudeconWarning, stacklevel=4)
-        return None
-    if psf is None:
-        raise InputError(f"{method.name} needs a PSF; give one, or a method that needs none.")
-    return as_psf(psf, ndim, voxel_um)
-
-
-def _checked_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    if len(shape) not in (2, 3) or min(shape) < 1:
-        raise InputError(
-            f"The image has shape {tuple(shape)}; it must be (z, y, x) or (y, x): loop over channels and time points."
-        )
-    return tuple(int(n) for n in shape)
-
-
-def _three_dimensional(sizes: tuple[Any, ...], leading: Any) -> tuple[Any, Any, Any]:
-    """(y, x) -> (leading, y, x)."""
-    return (leading, *sizes) if len(sizes) == 2 else (sizes[0], sizes[1], sizes[2])

@@ -42,8 +42,8 @@ def check_divisible(method: Method, edges: str) -> None:
     """Refuse what cannot be restored part by part."""
     if not method.divisible:
         raise InputError(
-            f"{method.name} depends on the whole image and cannot be done in parts; restore it whole, or with another "
-            "method."
+            f"{method.name} with these options depends on the whole image and cannot be done in parts; restore the "
+            "image whole, or use another method."
         )
     if method.needs_psf and edges == "periodic":
         raise InputError(

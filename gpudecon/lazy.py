@@ -16,6 +16,12 @@ def is_lazy(image: Any) -> bool:
     return hasattr(image, "__dask_graph__") and hasattr(image, "numblocks")
 
 
+def check_lazy(image: Any) -> None:
+    """Refuse what is no stack and no plane, or is not known to be one."""
+    if image.ndim not in (2, 3) or any(np.isnan(image.shape)):
+        raise InputError(f"The Dask array has shape {image.shape}; give one (z, y, x) or (y, x) of known size.")
+
+
 def blockwise(image: Any, halo: tuple[int, ...], restore: Callable[[Array], Array]) -> Any:
     """A Dask array, float32, of the image's shape and chunks: each block restored within ``halo`` voxels more.
 
@@ -24,8 +30,6 @@ def blockwise(image: Any, halo: tuple[int, ...], restore: Callable[[Array], Arra
     import dask.array as da
     from dask.delayed import delayed
 
-    if image.ndim not in (2, 3) or any(np.isnan(image.shape)):
-        raise InputError(f"The Dask array has shape {image.shape}; give one (z, y, x) or (y, x) of known size.")
     restored_part, shared = delayed(_restored_part), delayed(restore)
     blocks = np.empty(image.numblocks, object)
     ends = [np.cumsum((0, *sizes)) for sizes in image.chunks]

@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from gpudecon.cli.cluster_options import add_cluster_options, executor_of
 from gpudecon.cli.job_options import add_job_options, check_format, job_of, plan_of
 from gpudecon.methods import METHODS
+
+if TYPE_CHECKING:
+    from gpudecon.engine.seams import Seam
 
 
 def add_parser(verbs: Any) -> None:
@@ -24,6 +28,9 @@ def add_parser(verbs: Any) -> None:
     parser.set_defaults(act=act)
     add_job_options(parser)
     parser.add_argument("--verify", action="store_true", help="read all that was written again and compare checksums")
+    parser.add_argument(
+        "--check-seams", action="store_true", help="restore some places between tiles with twice the halo and compare"
+    )
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--overwrite", action="store_true", help="replace an existing output or an interrupted run")
     again.add_argument("--resume", action="store_true", help="go on with an interrupted run, if there is one")
@@ -48,6 +55,7 @@ def act(args: argparse.Namespace) -> int:
             resume=args.resume,
             overwrite=args.overwrite,
             verify=args.verify,
+            seams=args.check_seams,
             execute=execute,
             progress=progress,
             stop=stop,
@@ -60,4 +68,15 @@ def act(args: argparse.Namespace) -> int:
     )
     if done.busy is not None and len(plan) > 1:
         print(f"gpudecon: {done.busy}", file=sys.stderr)
+    if args.check_seams:
+        print(f"gpudecon: {_seams(done.seams)}", file=sys.stderr)
     return 0
+
+
+def _seams(found: Sequence[Seam]) -> str:
+    if not found:
+        return "no seams: each stack is one tile"
+    largest = max(seam.difference for seam in found)
+    return (
+        f"seams: twice the halo changes the result by {largest:.1e} of the local value at most, at {len(found)} places"
+    )

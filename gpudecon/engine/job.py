@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from gpudecon.arguments import check_stop
 from gpudecon.camera import Camera
-from gpudecon.deconvolve import check_stop
 from gpudecon.errors import InputError
 from gpudecon.forward import Edges
 from gpudecon.image import Image

@@ -15,7 +15,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from gpudecon.io.durable import flush_folder, write_durably
+from gpudecon.io.durable import flush, write_durably
 from gpudecon.io.store import checksum
 
 
@@ -93,7 +93,7 @@ class Journal:
         self._folder.mkdir(exist_ok=True)
         name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
         file = os.open(self._folder / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o666)
-        flush_folder(self._folder)
+        flush(self._folder)
         return file
 
     def _paths(self) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,17 +19,18 @@ from gpudecon.deconvolve import Info
 from gpudecon.engine.conveyor import Busy, Conveyor
 from gpudecon.engine.finish import finish
 from gpudecon.engine.job import Job
+from gpudecon.engine.memory import AHEAD, BEHIND
 from gpudecon.engine.plan import Plan, Task
 from gpudecon.engine.remarks import noted_warnings
+from gpudecon.engine.seams import Seam
 from gpudecon.engine.tile import Restored, Worker, name_of, part_of
-from gpudecon.engine.workspace import Workspace, begin, keep_psfs, tiles_path
-from gpudecon.errors import GpudeconError, InputError, RunError, StoppedError
-from gpudecon.io import check_output
+from gpudecon.engine.workspace import Workspace, begin, folder_of, keep_psfs, tiles_path
+from gpudecon.errors import GpudeconError, GpudeconWarning, InputError, RunError, StoppedError
+from gpudecon.io import check_output, read
 from gpudecon.io.metadata import check_describable
 from gpudecon.io.store import Store
 from gpudecon.psf.psf import as_psf
 
-AHEAD, BEHIND = 2, 2  # tiles that are read, or restored and not yet written, beside the one in hand; see `tile_buffers`
 DIVERGENCE_EVERY = 10  # iterations, where a stack is one tile and somebody watches; each costs a blur
 
 
@@ -45,10 +47,13 @@ Execute = Callable[[Workspace, Sequence[int]], object]
 
 @dataclass(frozen=True)
 class Outcome:
-    """The provenance record of the output, and how busy this process was (None where others did the work)."""
+    """The provenance record of the output, how busy this process was (None where others did the work), and the seams
+    that were looked at.
+    """
 
     record: dict[str, Any]
-    busy: Busy | None
+    busy: Busy | None = None
+    seams: tuple[Seam, ...] = ()
 
 
 def run(
@@ -58,6 +63,7 @@ def run(
     resume: bool = False,
     overwrite: bool = False,
     verify: bool = False,
+    seams: bool = False,
     execute: Execute | None = None,
     progress: Progress | None = None,
     stop: Callable[[], bool] = lambda: False,
@@ -70,11 +76,14 @@ def run(
     job, plan
         What is to be done, and `plan_job` of it.
     resume
-        Go on with an interrupted run of the same plan; begin anew where there is none.
+        Go on with an interrupted run of the same plan; begin anew where there is none, and do nothing where the output
+        is there already and was made by this plan.
     overwrite
         Replace an existing output, and give up an interrupted run; the output stays until it is replaced.
     verify
         Read what was written again and compare checksums before the output is moved into place.
+    seams
+        Restore some places between tiles again with twice the halo, and warn where the result depends on it.
     execute
         Who carries out the tasks; None: this process (`in_this_process`).
     stop
@@ -85,6 +94,8 @@ def run(
     A run that fails before its first tile is done, or for the input's sake, leaves nothing behind; any other keeps what
     is done, and its error says how to go on.
     """
+    if resume and (record := _made(plan)) is not None:
+        return Outcome(record)
     with prepare(job, plan, resume=resume, overwrite=overwrite) as workspace, _kept(workspace, command):
         tasks = workspace.remaining()
         busy = None
@@ -93,7 +104,35 @@ def run(
                 execute(workspace, tasks)
         elif tasks:
             busy = in_this_process(Worker(workspace, job.image), tasks, progress, stop)
-        return Outcome(finish(workspace, verify=verify, stop=stop), busy)
+        found = _checked_seams(Worker(workspace, job.image)) if seams else ()
+        return Outcome(finish(workspace, verify=verify, stop=stop), busy, found)
+
+
+def _checked_seams(worker: Worker) -> tuple[Seam, ...]:
+    """Those of all channels; a warning where tiles do not fit together."""
+    plan = worker.plan
+    found = []
+    for channel in plan.channels if len(plan.tiling) > 1 else ():
+        of_channel = worker.seams(channel)
+        loose = [seam.difference for seam in of_channel if not seam.is_tight]
+        if loose:
+            warnings.warn(
+                f"{part_of(plan, channel)}: at {len(loose)} of {len(of_channel)} places between tiles twice the halo "
+                f"changes the result by up to {max(loose):.2g} of the local value; give larger tiles, or the memory "
+                "for one.",
+                GpudeconWarning,
+                stacklevel=3,
+            )
+        found += of_channel
+    return tuple(found)
+
+
+def _made(plan: Plan) -> dict[str, Any] | None:
+    """The record of the output, if this plan has made it and nothing is left to be done."""
+    if not Path(plan.output).exists() or folder_of(plan.output).exists():
+        return None
+    record = read(plan.output).provenance
+    return record if record.get("plan", {}).get("hash") == plan.hash else None
 
 
 def prepare(job: Job, plan: Plan, *, resume: bool = False, overwrite: bool = False) -> Workspace:
@@ -138,7 +177,7 @@ def in_this_process(
     _decide(worker, tasks, progress)
     conveyor = Conveyor(worker.read, compute, worker.write, name, ahead=AHEAD, behind=BEHIND)
     busy = conveyor.run(map(plan.task, tasks), stop)
-    if stop() and worker.workspace.remaining():
+    if worker.workspace.remaining():
         raise StoppedError("Stopped as asked.")
     return busy
 

@@ -24,6 +24,7 @@ from gpudecon.engine.journal import Record
 from gpudecon.engine.memory import in_words
 from gpudecon.engine.plan import Plan, Task
 from gpudecon.engine.remarks import noted_warnings
+from gpudecon.engine.seams import Seam, check_seams
 from gpudecon.engine.tiling import Box, Shape
 from gpudecon.engine.workspace import Lock, Workspace
 from gpudecon.errors import DeviceMemoryError, GpudeconWarning, InputError, RunError
@@ -147,6 +148,22 @@ class Worker:
         self.workspace.journal.add(record)
         return record
 
+    def seams(self, channel: int) -> list[Seam]:
+        """What `check_seams` finds at the channel's first time point, whose tiles are all restored."""
+        plan = self.plan
+        position = plan.channels.index(channel)
+        self._decon = None  # its memory is needed for the windows
+
+        def restore(box: Box) -> NDArray[np.float32]:
+            block = self._pixels(self.image.region(plan.timepoints[0], channel, box))
+            restored: NDArray[np.float32] = self._made(channel, block.shape)(block)
+            return restored.reshape(_lengths(box))
+
+        def written(box: Box) -> NDArray[np.float32]:
+            return self._store.read(self._store.image.region(0, position, box)).reshape(_lengths(box))
+
+        return check_seams(plan.tiling, restore, written)
+
     def constants(self, channel: int) -> Constants | None:
         """What is decided once for all tiles of a channel, by the worker that comes first; None: each stack is restored
         whole, and there is but one or its method cannot do with what was decided for others.
@@ -160,12 +177,24 @@ class Worker:
         return Constants.from_dict(found["constants"])
 
     def _decide(self, channel: int) -> dict[str, Any]:
-        """From samples of all time points, no larger than a tile."""
+        """From samples no larger than a tile, or half of one where the memory does not suffice for that."""
+        most = min(LARGEST_REGION, math.prod(self.plan.tiling.read_shape))
+        try:
+            return self._decided(channel, most)
+        except MemoryError:
+            pass  # its frames hold what there is too little memory for: leave them first
+        try:
+            return self._decided(channel, most // 2)
+        except MemoryError as error:
+            raise self._exhausted(str(error)) from error
+
+    def _decided(self, channel: int, voxels: int) -> dict[str, Any]:
+        """From samples of at most so many voxels, at time points that are spread over all."""
         plan = self.plan
-        boxes = pilot_regions(self.image.spatial_shape, min(LARGEST_REGION, math.prod(plan.tiling.read_shape)))
+        boxes = pilot_regions(self.image.spatial_shape, voxels)
         count = max(len(boxes), min(REGIONS, len(plan.timepoints)))
         times = [plan.timepoints[i * len(plan.timepoints) // count] for i in range(count)]
-        places = [(t, boxes[i % len(boxes)]) for i, t in enumerate(times)]
+        places = [(timepoint, boxes[i % len(boxes)]) for i, timepoint in enumerate(times)]
 
         def read(place: tuple[int, tuple[slice, ...]]) -> NDArray[Any]:
             timepoint, box = place
@@ -189,15 +218,13 @@ class Worker:
         """For windows of this shape in the task's channel; one at a time is alive."""
         if self._decon is None or self._decon[0] != task.channel or self._decon[1].shape != self._shape(shape):
             self._decon = None  # its memory is needed for the next one
-            decon = Deconvolver(
-                self._shape(shape),
-                *self._psf_and_method(task.channel),
-                constants=self.constants(task.channel),
-                **self._settings,
-            )
-            self._decon = task.channel, decon
-            self.workspace.note_device(decon.backend.describe())
+            self._decon = task.channel, self._made(task.channel, self._shape(shape))
+            self.workspace.note_device(self._decon[1].backend.describe())
         return self._decon[1]
+
+    def _made(self, channel: int, shape: tuple[int, ...]) -> Deconvolver:
+        constants = self.constants(channel)
+        return Deconvolver(shape, *self._psf_and_method(channel), constants=constants, **self._settings)
 
     def _psf_and_method(self, channel: int) -> tuple[PSF | None, Method]:
         position = self.plan.channels.index(channel)
@@ -264,6 +291,11 @@ class Worker:
 
     def _box(self, box: Box) -> tuple[slice, ...]:
         return box[-len(self.image.spatial_axes) :]
+
+
+def _lengths(box: Box) -> Shape:
+    z, y, x = (part.stop - part.start for part in box)
+    return z, y, x
 
 
 def source_of(plan: Plan) -> Image:

@@ -1,4 +1,4 @@
-"""Files in and out: `read` takes what a microscope wrote, `open_sink` and `write` choose the format by the path."""
+"""Files in and out: `read` takes what a microscope wrote, `write` chooses the format by the path."""
 
 from __future__ import annotations
 
@@ -10,24 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpudecon.errors import InputError
+from gpudecon.errors import InputError, RunError
 from gpudecon.io.metadata import check_describable
+from gpudecon.io.ome_tiff import export
 from gpudecon.io.ome_xml import PIXEL_TYPES
 from gpudecon.io.ome_zarr import read_zarr
+from gpudecon.io.pixels import Converted
 from gpudecon.io.remote import check_readable, is_address
 from gpudecon.io.series import is_pattern, read_series
-from gpudecon.io.sinks import TiffSink, ZarrSink
-from gpudecon.io.staging import Sink as Sink
 from gpudecon.io.staging import Staging
 from gpudecon.io.staging import check_output as check_output
+from gpudecon.io.store import whole_chunks, write_store
 from gpudecon.io.tiff import read_tiff
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from numpy.typing import DTypeLike
 
-    from numpy.typing import DTypeLike, NDArray
-
-    from gpudecon.image import Image, Region
+    from gpudecon.image import Image
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".lsm", ".stk")
 
@@ -71,42 +70,6 @@ def located(path: str | os.PathLike[str]) -> str:
     return name if is_address(name) else os.path.abspath(name)  # noqa: PTH100 -- resolve() would look for the braces
 
 
-def open_sink(
-    path: str | os.PathLike[str], image: Image, *, dtype: DTypeLike, overwrite: bool = False, ngff: str = "0.5"
-) -> Sink:
-    """Open an output for writing region by region; it appears under its name only when it is finalized.
-
-    Parameters
-    ----------
-    path
-        ``.ome.zarr`` or ``.zarr`` for OME-Zarr, ``.ome.tif``, ``.tif`` (or ``tiff``) for OME-TIFF.
-    image
-        Describes the output; its pixels are not read, so ``data`` may be a `gpudecon.image.Blank`.
-    dtype
-        Type of the pixels in the file.
-    overwrite
-        Replace an existing output; it stays untouched until the new one is finalized.
-    ngff
-        Version of OME-Zarr: "0.5", or "0.4" for older readers.
-    """
-    target, kind = Path(path), np.dtype(dtype).newbyteorder("=")
-    output_format = check_output(target, overwrite)
-    if kind.name not in PIXEL_TYPES:
-        raise InputError(f"Pixels of type {kind} cannot be written; use one of {', '.join(PIXEL_TYPES)}.")
-    check_describable(image)
-    try:
-        staging = Staging(target, overwrite)
-    except OSError as error:
-        raise InputError(f"The output {target} cannot be written: {error.strerror}.") from error
-    try:
-        return TiffSink(staging, image, kind) if output_format == "OME-TIFF" else ZarrSink(staging, image, kind, ngff)
-    except BaseException as error:
-        staging.discard()
-        if isinstance(error, OSError):
-            raise InputError(f"The output {target} cannot be written: {error.strerror}.") from error
-        raise
-
-
 def write(
     path: str | os.PathLike[str],
     image: Image,
@@ -116,29 +79,40 @@ def write(
     ngff: str = "0.5",
     provenance: dict[str, Any] | None = None,
 ) -> None:
-    """Write a whole image, one stack (z, y, x) at a time; the arguments are those of `open_sink`.
+    """Write an image, a part at a time; it appears under its name when it is complete.
 
-    ``dtype`` None keeps the type of the pixels; values that do not fit into an integer type are refused.
-    ``provenance`` None keeps what the image came with.
+    Parameters
+    ----------
+    path
+        ``.ome.zarr`` or ``.zarr`` for OME-Zarr, ``.ome.tif``, ``.tif`` (or ``tiff``) for OME-TIFF.
+    image
+        What is written; ``data`` may be lazy.
+    dtype
+        Type of the pixels in the file; None keeps theirs.  Values that do not fit into an integer type are refused.
+    overwrite
+        Replace an existing output; it stays untouched until the new one is complete.
+    ngff
+        Version of OME-Zarr: "0.5", or "0.4" for older readers.
+    provenance
+        The record in the file; None keeps what the image came with.
     """
-    kind = image.dtype if dtype is None else np.dtype(dtype)
-    with open_sink(path, image, dtype=kind, overwrite=overwrite, ngff=ngff) as sink:
-        for region in _stacks(image):
-            sink.write(region, _converted(np.asarray(image.data[region]), kind))
-        sink.finalize(image.provenance if provenance is None else provenance)
-
-
-def _stacks(image: Image) -> Iterator[Region]:
-    """Regions that hold one time point and channel each."""
-    leading = tuple(n for a, n in zip(image.axes, image.shape, strict=True) if a in "tc")
-    for index in np.ndindex(leading):
-        yield tuple(slice(i, i + 1) for i in index) + (slice(None),) * len(image.spatial_axes)
-
-
-def _converted(block: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    if dtype.kind in "iu" and not np.can_cast(block.dtype, dtype, "safe"):
-        block = np.rint(block)
-        low, high, limits = block.min(), block.max(), np.iinfo(dtype)
-        if not (low >= limits.min and high <= limits.max):  # also where NaN made both of them NaN
-            raise InputError(f"Values from {low} to {high} do not fit into {dtype}; scale them or write float32.")
-    return block.astype(dtype, copy=False)
+    target, kind = Path(path), np.dtype(image.dtype if dtype is None else dtype).newbyteorder("=")
+    output_format = check_output(target, overwrite)
+    if kind.name not in PIXEL_TYPES:
+        raise InputError(f"Pixels of type {kind} cannot be written; use one of {', '.join(PIXEL_TYPES)}.")
+    check_describable(image)
+    record = image.provenance if provenance is None else provenance
+    converted = replace(image, data=Converted(image.data, kind))
+    try:
+        staging = Staging(target, overwrite)
+    except OSError as error:
+        raise InputError(f"The output {target} cannot be written: {error.strerror}.") from error
+    try:
+        with staging:
+            if output_format == "OME-TIFF":
+                export(staging.path, converted, whole_chunks(converted), record)
+            else:
+                write_store(staging.path, converted, ngff, record)
+            staging.commit()
+    except OSError as error:
+        raise RunError(f"Writing {target} failed: {error.strerror or error}; nothing was left behind.") from error

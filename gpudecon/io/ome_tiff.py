@@ -11,15 +11,17 @@ import numpy as np
 
 from gpudecon.image import AXES
 from gpudecon.io import ome_xml
+from gpudecon.io.durable import flush
 from gpudecon.io.metadata import own_block
+from gpudecon.io.pixels import fitted
+from gpudecon.io.pyramid import BLOCK_VOXELS
 
 if TYPE_CHECKING:
-    from numpy.typing import DTypeLike, NDArray
+    from numpy.typing import NDArray
 
     from gpudecon.image import Image, Region
     from gpudecon.io.pyramid import Units
 
-BLOCK_VOXELS = 2**25  # that an export holds at once; 128 MiB of float32
 CLASSIC_BYTES = 3 * 2**30  # a TIFF that is not a BigTIFF ends at 4 GiB, metadata included
 
 
@@ -30,13 +32,13 @@ class OmeTiff:
     back to be put in order, and readers can map the file.  Memory is what one `write` takes.
     """
 
-    def __init__(self, path: str | os.PathLike[str], image: Image, *, dtype: DTypeLike | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str], image: Image) -> None:
         """Make the file, of the size that it will have.  ``image`` describes it; its pixels are not read."""
         import tifffile
 
         self._path = Path(path)
         self._image = image
-        self._dtype = np.dtype(image.dtype if dtype is None else dtype).newbyteorder("=")
+        self._dtype = image.dtype.newbyteorder("=")
         self._shape = tuple(image.sizes[a] for a in AXES)
         pixel_bytes, directory_bytes = math.prod(self._shape) * self._dtype.itemsize, 1024 * math.prod(self._shape[:3])
         mapped = tifffile.memmap(
@@ -56,6 +58,7 @@ class OmeTiff:
 
     def write(self, region: Region, block: NDArray[Any]) -> None:
         """Put ``block`` at ``region``, one slice per axis of the image."""
+        block = fitted(block, region, self._image.shape, self._dtype)
         parts = dict(zip(self._image.axes, region, strict=True))
         # A map of its own for each block: pages of one that stayed open would count as memory of this process.
         mapped = np.memmap(self._path, self._dtype, "r+", self._offset, self._shape)
@@ -66,8 +69,7 @@ class OmeTiff:
         import tifffile
 
         tifffile.tiffcomment(self._path, ome_xml.compose(self._image, self._dtype, own_block(self._image, provenance)))
-        with self._path.open("rb") as file:
-            os.fsync(file.fileno())
+        flush(self._path)
 
 
 def export(path: str | os.PathLike[str], image: Image, units: Units, provenance: dict[str, Any]) -> None:

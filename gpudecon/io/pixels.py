@@ -75,6 +75,39 @@ class Scaled:
         return np.rint(block, out=block).astype(np.uint16)
 
 
+@dataclass(frozen=True)
+class Converted:
+    """``pixels`` in another type; integers are rounded, and values that do not fit an InputError."""
+
+    pixels: Pixels
+    dtype: np.dtype[Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.pixels.shape
+
+    def __getitem__(self, region: Region, /) -> NDArray[Any]:
+        block = np.asarray(self.pixels[region])
+        if self.dtype.kind in "iu" and not np.can_cast(block.dtype, self.dtype, "safe"):
+            block = np.rint(block)
+            low, high, limits = block.min(), block.max(), np.iinfo(self.dtype)
+            if not (low >= limits.min and high <= limits.max):  # also where NaN made both of them NaN
+                raise InputError(
+                    f"Values from {low} to {high} do not fit into {self.dtype}; scale them or write float32."
+                )
+        return block.astype(self.dtype, copy=False)
+
+
+def fitted(block: NDArray[Any], region: Region, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """``block`` in the shape of ``region`` of an array of ``shape``; it may lack axes of length 1, and nothing else."""
+    wanted = tuple(len(range(*part.indices(n))) for part, n in zip(region, shape, strict=True))
+    if [n for n in block.shape if n != 1] != [n for n in wanted if n != 1] or block.dtype != dtype:
+        raise ValueError(
+            f"The block is {block.dtype} of shape {block.shape}; the region takes {dtype} of shape {wanted}."
+        )
+    return block.reshape(wanted)
+
+
 def canonical_axes(
     file_axes: str, shape: tuple[int, ...], *, given: str | None, kept: str, path: Path | str
 ) -> tuple[str, tuple[int, ...]]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from gpudecon.image import Region
 
+BLOCK_VOXELS = 2**25  # that are held at once where a whole image is copied; 128 MiB of float32
 LARGEST_OVERVIEW = 256  # pixels; the last level is at most as wide and as high
 
 

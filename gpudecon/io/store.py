@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from gpudecon.errors import InputError
+from gpudecon.io.durable import flush
 from gpudecon.io.metadata import own_block
 from gpudecon.io.ome_zarr import NGFF_VERSIONS, attributes, read_zarr
-from gpudecon.io.pyramid import Level, PyramidTask, PyramidTasks, Units, block_mean, levels
+from gpudecon.io.pixels import fitted
+from gpudecon.io.pyramid import BLOCK_VOXELS, Level, PyramidTask, PyramidTasks, Units, block_mean, levels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -144,12 +146,7 @@ class Store:
     def write(self, region: Region, block: NDArray[Any], level: int = 0) -> None:
         """Put ``block`` at ``region``, made of whole units; axes of length 1 may be missing in the block."""
         self._units[level].check(region)
-        shape = tuple(len(range(*part.indices(n))) for part, n in zip(region, self.levels[level].shape, strict=True))
-        if [n for n in block.shape if n > 1] != [n for n in shape if n > 1] or block.dtype != self.dtype:
-            raise ValueError(
-                f"The block is {block.dtype} of shape {block.shape}; the region takes {self.dtype} of shape {shape}."
-            )
-        self._arrays[level][region] = block.reshape(shape)
+        self._arrays[level][region] = fitted(block, region, self.levels[level].shape, self.dtype)
         self._sync(self._files(level, region))
 
     def read(self, region: Region, level: int = 0) -> NDArray[Any]:
@@ -224,26 +221,40 @@ class Store:
             return
         folders = set()
         for file in files:
-            _force(file)
+            flush(file)
             folders.add(file.parent)
         new = folders - self._synced  # an entry of a folder is forced once, those of the files in it every time
         above = {parent for folder in new for parent in folder.parents if parent.is_relative_to(self.path.parent)}
         for folder in folders | above:
-            _force(folder)
+            flush(folder)
         self._synced |= folders
+
+
+def write_store(path: Path, image: Image, ngff: str, provenance: dict[str, Any]) -> None:
+    """Write ``image`` to a new store, a part at a time, with its pyramid and the range of each channel."""
+    store = Store.create(path, image, ngff=ngff, durable=False)
+    low, high = np.full(image.sizes["c"], np.inf), np.full(image.sizes["c"], -np.inf)
+    c = image.axes.find("c")
+    for region in store.units().joined(BLOCK_VOXELS):
+        block = store.copy(region, image.data)
+        span = slice(None) if c < 0 else region[c]
+        others = tuple(axis for axis in range(block.ndim) if axis != c)
+        low[span] = np.fmin(low[span], np.fmin.reduce(block, axis=others))
+        high[span] = np.fmax(high[span], np.fmax.reduce(block, axis=others))
+    for task in store.pyramid_tasks():
+        store.reduce(task)
+    store.complete(provenance, list(zip(low.tolist(), high.tolist(), strict=True)))
+
+
+def whole_chunks(image: Image) -> Units:
+    """Units in which an image that is in no store is read."""
+    spatial = CHUNK[-len(image.spatial_axes) :]
+    return Units(image.shape, (1,) * (len(image.shape) - len(spatial)) + spatial)
 
 
 def checksum(block: NDArray[Any]) -> str:
     """BLAKE2b of the pixels in C order, 32 hexadecimal digits."""
     return hashlib.blake2b(np.ascontiguousarray(block).data, digest_size=16).hexdigest()
-
-
-def _force(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _unknown(image: Image) -> list[tuple[float, float]]:

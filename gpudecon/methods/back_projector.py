@@ -88,7 +88,11 @@ def _sharpening(problem: Problem, kind: Literal["wb", "omw"], alpha: float, cuto
 
 
 def _relative_squares(problem: Problem, cutoff: float) -> tuple[NDArray[np.float32], Array, Array]:
-    """(k / k_c)^2 along each axis, where k_c is the highest frequency with |H| >= ``cutoff``, at least one step."""
+    """(k / k_c)^2 along each axis, where k_c is the highest frequency with |H| >= ``cutoff``, at least one step.
+
+    For k, in cycles per voxel, stands sin(pi k): k itself has a kink at the sampling limit, by which the filter's
+    kernel would reach through the whole image.
+    """
     model, xp = problem.model, problem.backend.xp
 
     def highest_passed() -> list[float]:
@@ -103,7 +107,8 @@ def _relative_squares(problem: Problem, cutoff: float) -> tuple[NDArray[np.float
     # recorded, since it is found on the domain's own grid of frequencies, which parts of an image do not share
     ends = problem.record.numbers("passed", highest_passed)
     z, y, x = (
-        ((np.fft.rfftfreq(n) if axis == 2 else np.fft.fftfreq(n)) / end).astype(np.float32) ** 2
-        for axis, (n, end) in enumerate(zip(model.domain, ends, strict=True))
+        ((np.sin(np.pi * np.fft.fftfreq(n)) / np.sin(np.pi * end)) ** 2).astype(np.float32)
+        for n, end in zip(model.domain, ends, strict=True)
     )
+    x = x[: model.domain[2] // 2 + 1]
     return z, problem.backend.upload(y), problem.backend.upload(x)

@@ -104,8 +104,12 @@ class Method(Protocol):
     counts_only: ClassVar[bool]  # takes the image for counts, which cannot be negative
     needs_psf: ClassVar[bool]  # without a PSF the model is `Unblurred`
     takes_mask: ClassVar[bool]  # can leave voxels out
-    divisible: ClassVar[bool]  # parts of an image can be restored one by one
     promises: ClassVar[frozenset[str]]  # "non-negative", "flux": what holds for the result with whatever options
+
+    @property
+    def divisible(self) -> bool:
+        """Whether the parts of an image can be restored one by one."""
+        ...
 
     @property
     def arrays(self) -> float:

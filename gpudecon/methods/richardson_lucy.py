@@ -7,13 +7,14 @@ import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpudecon.backend import Array
 from gpudecon.errors import InputError
-from gpudecon.methods.back_projector import CUTOFF_PER_ALPHA, BackProjector, automatic_alpha
+from gpudecon.methods.back_projector import CUTOFF_PER_ALPHA, LEAST_ALPHA, BackProjector, automatic_alpha
 from gpudecon.methods.least_squares import inner_product
 from gpudecon.methods.problem import Data, Problem, check_options
 from gpudecon.methods.reach import Spread
@@ -21,8 +22,6 @@ from gpudecon.methods.start import Start, start_estimate
 
 SMOOTH = 1e-3  # of the image's brightness: differences below it count as none for the penalties
 RISE = 1e-3  # an unmatched step that raises the divergence by this fraction is taken back
-
-CHOOSING = 11.0  # fields that measuring the signal-to-noise ratio takes at most: where there is no margin
 
 
 @dataclass(frozen=True)
@@ -109,9 +108,7 @@ class RichardsonLucy:
         """See `Method`."""
         penalised = self.tv > 0 or self.goods_roughness > 0 or self.tikhonov > 0
         fields = {"none": 1.0, "shb": 2.0, "biggs": 4.0}[self.acceleration] + penalised
-        if self.back_projector != "matched":
-            fields = max(fields + 2.0, CHOOSING if self.alpha == "auto" else 0.0)
-        return max(fields, 3.0) if self.start == "wiener" else fields
+        return fields if self.back_projector == "matched" else fields + 2.0
 
     def settled(self, problem: Problem) -> RichardsonLucy:
         """The same with what is automatic chosen for this problem."""
@@ -123,8 +120,19 @@ class RichardsonLucy:
 
     def reach(self, spread: Spread) -> float:
         """See `Method`."""
-        factor = 5.5 if self.acceleration == "none" else 8.5
-        return factor * spread.radius
+        if self.acceleration == "none" and self.back_projector == "matched":
+            return 6.0 * spread.radius
+        reach = 8.5 * spread.radius
+        if self.back_projector != "omw":
+            return reach
+        alpha = LEAST_ALPHA if isinstance(self.alpha, str) else self.alpha
+        cutoff = CUTOFF_PER_ALPHA * alpha if isinstance(self.cutoff, str) else self.cutoff
+
+        def transfer(h: NDArray[Any], _: NDArray[Any]) -> NDArray[Any]:
+            power: NDArray[Any] = np.abs(h) ** 2
+            return power**2 / ((power + alpha) * (power**2 + cutoff**4))
+
+        return max(reach, spread.of_filter(transfer))
 
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the estimate after each iteration."""

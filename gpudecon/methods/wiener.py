@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gpudecon.backend import Array
 from gpudecon.errors import GpudeconWarning, InputError
-from gpudecon.methods.object_spectrum import frequency_lengths, signal_to_noise
+from gpudecon.methods.object_spectrum import SignalToNoise, frequency_lengths, signal_to_noise
 from gpudecon.methods.problem import Problem, check_options
 from gpudecon.methods.reach import Spread
 from gpudecon.methods.spectrum import (
@@ -51,7 +50,6 @@ class Wiener:
     counts_only: ClassVar[bool] = False
     needs_psf: ClassVar[bool] = True
     takes_mask: ClassVar[bool] = False
-    divisible: ClassVar[bool] = True
     promises: ClassVar[frozenset[str]] = frozenset()
 
     noise_to_signal: float | Literal["auto", "spectrum"] = "auto"
@@ -62,6 +60,11 @@ class Wiener:
         given = self.noise_to_signal
         if not isinstance(given, str) and not 0 < given < float("inf"):
             raise InputError(f"wiener: noise_to_signal is {given}; it must be positive, or 'auto', or 'spectrum'.")
+
+    @property
+    def divisible(self) -> bool:
+        """Not with a measured spectrum: it has the resolution of the whole image, and so its filter reaches as far."""
+        return self.noise_to_signal != "spectrum"
 
     @property
     def arrays(self) -> float:
@@ -76,10 +79,16 @@ class Wiener:
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the restored image once."""
         if self.noise_to_signal == "spectrum":
-            step, *ratio = problem.record.numbers("noise_to_signal_spectrum", lambda: _measured_ratio(problem)) or [0.0]
-            if ratio:
-                yield _radially_filtered(problem, np.array(ratio), step, nonnegative=self.nonnegative)
+            ratio = signal_to_noise(problem)
+            if ratio is not None:
+                yield _radially_filtered(problem, ratio, nonnegative=self.nonnegative)
                 return
+            warnings.warn(
+                "Too little of the image stands out from its noise to measure the object's spectrum; wiener takes "
+                "noise_to_signal 'auto', one number for all frequencies.",
+                GpudeconWarning,
+                stacklevel=4,
+            )
         if isinstance(self.noise_to_signal, str):
             constant = problem.record.number("noise_to_signal", lambda: least_risk_ratio(problem))
             keep_mean = True
@@ -125,34 +134,19 @@ def filtered(
     return _restored(problem, mean * noise_to_signal / (1 + noise_to_signal), nonnegative)
 
 
-def _measured_ratio(problem: Problem) -> list[float]:
-    """[width of the shells of |k|, S_n / S_f in each of them], or none where too little stands out, with a warning."""
-    signal = signal_to_noise(problem)
-    if signal is None:
-        warnings.warn(
-            "Too little of the image stands out from its noise to measure the object's spectrum; wiener takes "
-            "noise_to_signal 'auto', one number for all frequencies.",
-            GpudeconWarning,
-            stacklevel=7,
-        )
-        return []
-    ratio = 1 / np.maximum(signal.ratio, 1e-12)
-    return [signal.step, *(ratio if signal.is_reliable else np.minimum(ratio, UNMEASURED)).tolist()]
-
-
-def _radially_filtered(problem: Problem, ratio: NDArray[np.float64], step: float, *, nonnegative: bool) -> Array:
-    """The image after ``conj(H) G / (|H|^2 + S_n / S_f(|k|))``, in an array of its own; the mean is kept.
-
-    ``ratio`` is S_n / S_f in shells of |k| that are ``step`` wide.
-    """
+def _radially_filtered(problem: Problem, signal: SignalToNoise, *, nonnegative: bool) -> Array:
+    """The image after ``conj(H) G / (|H|^2 + S_n / S_f(|k|))``, in an array of its own; the mean is kept."""
     model, xp = problem.model, problem.backend.xp
+    ratio = 1 / np.maximum(signal.ratio, 1e-12)
+    if not signal.is_reliable:
+        ratio = np.minimum(ratio, UNMEASURED)
     log_ratio = problem.backend.upload(np.log(ratio))
     middles = problem.backend.upload(np.arange(len(ratio)) + 0.5)
     spectrum = image_spectrum(problem)
     mean = _mean(problem, spectrum)
     for z, length in enumerate(frequency_lengths(problem)):
         transfer = model.otf[z] * np.float32(model.size)
-        log_here = xp.interp((length / step).ravel(), middles, log_ratio).reshape(length.shape)
+        log_here = xp.interp((length / signal.step).ravel(), middles, log_ratio).reshape(length.shape)
         denominator = xp.abs(transfer) ** 2 + xp.exp(log_here)
         spectrum[z] *= xp.conj(transfer)
         spectrum[z] /= (denominator * model.size).astype(np.float32)

@@ -12,6 +12,7 @@ from gpudecon.backend import Array
 from gpudecon.camera import Camera
 from gpudecon.errors import InputError
 from gpudecon.forward import Unblurred
+from gpudecon.methods.least_squares import clear_behind
 from gpudecon.methods.problem import Problem
 from gpudecon.methods.spectrum import column_multiplicity, fading
 from gpudecon.quality.metrics import same_shape
@@ -172,14 +173,13 @@ def judged(cells: Cells) -> Unexplained | None:
 def _cells(problem: Problem, estimate: Array) -> Cells:
     """The residual's spectrum, faded towards the image's faces, gathered in cells."""
     model, xp = problem.model, problem.backend.xp
-    residual = _residual(problem, estimate)
+    residual = _residual(problem, model.blur(estimate))
     windows = [fading(n, LEAST_FADING) for n in model.image_shape]
     independent = _independent(problem, windows)
     residual -= residual.mean(dtype=np.float64).astype(np.float32)
     for axis, window in enumerate(windows):
         residual *= xp.asarray(window).reshape([-1 if a == axis else 1 for a in range(3)])
-    model.work[...] = 0
-    model.crop(model.work)[...] = residual
+    clear_behind(model.work, model.image_shape)
     model.fft.forward(model.work, model.spectrum)
 
     nz, ny, nx = model.domain
@@ -222,10 +222,13 @@ def _independent(problem: Problem, windows: list[NDArray[np.float32]]) -> float:
     return float(first) ** 2 / max(float(second), 1e-300) / 2
 
 
-def _residual(problem: Problem, estimate: Array) -> Array:
-    """The image less H f and b, 0 where it is no measurement; in units of the image's largest value."""
-    model = problem.model
-    residual = problem.image - model.crop(model.blur(estimate))
+def _residual(problem: Problem, blurred: Array) -> Array:
+    """The image less H f and b, 0 where it is no measurement; in units of the image's largest value.
+
+    ``blurred`` is H f on the domain; the residual takes its place there, a view.
+    """
+    residual = problem.model.crop(blurred)
+    problem.backend.xp.subtract(problem.image, residual, out=residual)
     residual -= np.float32(problem.background)
     if problem.background_image is not None:
         residual -= problem.background_image

@@ -78,6 +78,18 @@ def test_resuming_nothing_begins(planned, uninterrupted):
     np.testing.assert_array_equal(np.asarray(gd.read(plan.output).data), np.asarray(uninterrupted.data))
 
 
+def test_resuming_what_is_complete_does_nothing(planned, tmp_path):
+    """As a scheduler does that has not noticed the end."""
+    job, plan = planned()
+    record = run(job, plan).record
+    before = (tmp_path / "out.ome.zarr" / "zarr.json").stat()
+    again = run(job, plan, resume=True).record
+    assert again == record | {"axes": again["axes"], "channels": again["channels"]}
+    assert (tmp_path / "out.ome.zarr" / "zarr.json").stat() == before
+    with pytest.raises(InputError, match="exists"):
+        run(*planned(iterations=4), resume=True)
+
+
 @pytest.mark.parametrize("output", ["out.ome.zarr", "out.ome.tif", "int.ome.zarr", "int.ome.tif"])
 def test_every_kind_of_output_in_two_goes(planned, uninterrupted, after, tmp_path, output):
     job, plan = planned(output, dtype="uint16" if output.startswith("int") else "float32")

@@ -84,7 +84,10 @@ def test_biggs_is_its_formula(asymmetric_psf, rng, shape, psf_shape, background)
 
 
 def band_limit(kind, magnitude, cutoff):
-    """A soft mask of |H| that is 1 at frequency 0, or a Butterworth filter of order 10 that ends at |H| = cutoff."""
+    """A soft mask of |H| that is 1 at frequency 0, or a Butterworth filter of order 10 that ends at |H| = cutoff.
+
+    The latter is one of sin(pi k) with k in cycles per voxel.
+    """
     if kind == "omw":
         return (1 + cutoff**4) / (1 + (cutoff / np.maximum(magnitude, 1e-9)) ** 4)
     radius = np.zeros(magnitude.shape)
@@ -92,7 +95,8 @@ def band_limit(kind, magnitude, cutoff):
         k = np.abs(np.fft.fftfreq(n, 1 / n))
         others = tuple(a for a in range(magnitude.ndim) if a != axis)
         highest = k[(magnitude >= cutoff).any(axis=others)].max()
-        radius += ((k / max(highest, 1)) ** 2).reshape([-1 if a == axis else 1 for a in range(magnitude.ndim)])
+        waves = np.sin(np.pi * k / n) / np.sin(np.pi * max(highest, 1) / n)
+        radius += (waves**2).reshape([-1 if a == axis else 1 for a in range(magnitude.ndim)])
     return 1 / np.sqrt(1 + radius**10)
 
 

@@ -1,6 +1,7 @@
 """Stop rules: the deal of the counts, the error that chooses, how near to the best it ends, and when little changes."""
 
 import dataclasses
+import functools
 import warnings
 from itertools import pairwise
 
@@ -14,7 +15,7 @@ from gpudecon.errors import GpudeconWarning, InputError
 from gpudecon.quality.metrics import nrmse
 from gpudecon.quality.stopping import TAPER, HoldOut
 from gpudecon.recording import problem_of
-from gpudecon.simulate import expose, phantom
+from gpudecon.simulate import PHANTOMS, expose, phantom
 
 SIGMAS = 5  # of a statistic's own spread: a true deal fails once in two million
 ITERATIVE = [name for name, m in gd.METHODS.items() if "iterations" in {f.name for f in dataclasses.fields(m)}]
@@ -35,8 +36,8 @@ def counts(problem, part, share):
 def blob(asymmetric_psf, rng):
     """(image of Poisson counts, PSF): two blobs on a background of 2, in 3-D."""
     truth = np.zeros((7, 22, 25), np.float32)
-    truth[3, 10, 11] = 3000
-    truth[3, 12, 15:18] = 900
+    truth[2:5, 6:11, 5:12] = 20
+    truth[3, 12:17, 15:18] = 60
     psf = asymmetric_psf((5, 6, 9))
     return rng.poisson(ndimage.convolve(truth, psf, mode="constant") + 2).astype(np.float32), psf
 
@@ -82,7 +83,7 @@ def test_fractions_of_counts_are_rounded_without_bias(asymmetric_psf):
 
 
 def error_by_definition(problem, held, psf, estimate):
-    """sum |G - B - H F|^2 / (|H|^2 + TAPER), all frequencies of full complex transforms in double precision."""
+    """Mean of |G - B - H F|^2 / (|H|^2 + TAPER), all frequencies of full complex transforms in double precision."""
     domain, image = problem.model.domain, held.data()
     transfer = np.zeros(domain)
     for index in np.ndindex(psf.shape):
@@ -95,7 +96,7 @@ def error_by_definition(problem, held, psf, estimate):
         residual[box] -= image.background_image
     if image.mask is not None:
         residual[box] *= image.mask
-    return np.sum(np.abs(np.fft.fftn(residual)) ** 2 / (np.abs(transfer) ** 2 + TAPER))
+    return np.mean(np.abs(np.fft.fftn(residual)) ** 2 / (np.abs(transfer) ** 2 + TAPER))
 
 
 @pytest.mark.parametrize("edges", ["periodic", "extend", "reflect"])
@@ -107,13 +108,72 @@ def test_curve_is_the_error_by_its_definition(blob, rng, edges, masked):
         options |= {"mask": rng.random(image.shape) > 0.05, "background": rng.uniform(1, 2, image.shape)}
     method, problem = made(image, psf, edges=edges, iterations=6, **options)
     rule = HoldOut(fraction=0.4, seed=3)
-    kept, held = rule.deal(problem)
-    estimates = [np.zeros(problem.model.domain), *(np.array(f, float) for f in method.iterate(kept))]
-    errors = np.array([error_by_definition(problem, held, psf, f) for f in estimates])
+    first, second = rule.deal(problem)
+    box = tuple(slice(n) for n in image.shape)
+    halves = [
+        [np.zeros(problem.model.domain), *(np.array(f, float) for f in method.iterate(p))] for p in (first, second)
+    ]
+    errors, noise = [], []
+    for one, other in zip(*halves, strict=True):
+        predicted = error_by_definition(problem, second, psf, one) + error_by_definition(problem, first, psf, other)
+        apart, common = ((one - other)[box] ** 2).sum() / 2, (one * other)[box].sum()
+        errors.append(predicted / 2 + apart - 0.2 * common)
+        noise.append(apart / max(common, 1e-9))
     choice = rule.choose(method, problem, 6)
     assert [k for k, _ in choice.curve] == [1, 2, 3, 4, 5, 6]
-    np.testing.assert_allclose([error for _, error in choice.curve], errors[1:] / errors[0], rtol=1e-4)
-    assert choice.iterations == 1 + int(np.argmin(errors[1:]))
+    np.testing.assert_allclose([error for _, error in choice.curve], np.array(errors[1:]) / errors[0], rtol=1e-4)
+    best = int(np.argmin(errors))
+    assert choice.iterations == min(6, round(best * (1 + min(3 * noise[best], 0.2))))
+
+
+@dataclasses.dataclass
+class Scripted:
+    """A method with estimates to order: parts of the truth, and parts of its image's noise that the PSF does not pass.
+
+    Of periodic images, with known PSF.
+    """
+
+    truth: np.ndarray
+    parts: list[float]
+    noise: list[float]
+
+    def iterate(self, problem):
+        transfer = np.fft.fftn(np.fft.ifftshift(SMOOTH))
+        own = np.fft.fftn(problem.light()[0]) - np.fft.fftn(self.truth[0]) * transfer
+        unseen = np.fft.ifftn(own * (np.abs(transfer) < 0.01)).real
+        for part, noise in zip(self.parts, self.noise, strict=True):
+            estimate = problem.model.empty()
+            estimate[...] = part * self.truth + noise * unseen
+            yield estimate
+
+
+SMOOTH = np.multiply.outer(*(np.exp(-((np.arange(n) - n // 2) ** 2) / 8) for n in (48, 50)))
+SMOOTH /= SMOOTH.sum()
+
+
+def scripted_choice(rng, parts, noise):
+    truth = np.zeros((1, 48, 50), np.float32)
+    truth[0, 10:20, 12:25], truth[0, 30, 30:34] = 300, 4000
+    blurred = np.fft.ifftn(np.fft.fftn(truth[0]) * np.fft.fftn(np.fft.ifftshift(SMOOTH))).real
+    image = rng.poisson(np.maximum(blurred, 0) + 2)[None].astype(np.float32)
+    psf = SMOOTH[None].astype(np.float32)
+    _, problem = made(image, psf, edges="periodic", background=2.0, camera=gd.Camera())
+    return HoldOut().choose(Scripted(truth, parts, noise), problem, len(parts)).iterations
+
+
+def test_an_error_that_rises_before_it_falls_is_waited_out(rng):
+    """As after the first steps of an unmatched back projector: its second was taken for the best."""
+    parts = [0.5, 0.8, *[0.6] * 6, *np.linspace(0.85, 1, 9), *[0.5] * 20]
+    assert scripted_choice(rng, parts, [0.0] * len(parts)) == 17
+
+
+def test_noise_that_the_psf_does_not_pass_counts(rng):
+    """It cannot be seen in what an estimate predicts, which goes on to improve by a little."""
+    parts = [0.2, 0.5, 0.8, 0.9, 0.95, 0.98, *np.linspace(0.981, 1, 24)]
+    quiet = scripted_choice(rng, parts, [0.0] * 30)
+    noisy = scripted_choice(rng, parts, [0.0] * 6 + list(np.linspace(0.5, 12, 24)))
+    assert quiet == 30
+    assert noisy <= 9
 
 
 def choice_of(image, psf, **options):
@@ -149,60 +209,69 @@ def test_scale_does_not_change_the_choice(blob, scale, known):
 
 SMALL = (12, 44, 45)
 VOXEL = (0.25, 0.12, 0.12)
-
-
-@pytest.fixture(scope="module")
-def microscope():
-    """PSF of a confocal microscope, and its camera."""
-    optics = gd.Optics(
+OPTICS = {
+    "confocal": gd.Optics(
         na=1.3, emission_nm=520, immersion_index=1.515, modality="confocal", excitation_nm=488, pinhole_au=1.0
-    )
-    return gd.theoretical_psf(optics, shape=(9, 19, 19), voxel_um=VOXEL), gd.Camera(100, 2.0, 1.5)
+    ),
+    "widefield": gd.Optics(na=1.2, emission_nm=520, immersion_index=1.33),
+}
+CAMERA = gd.Camera(100, 2.0, 1.5)
 
 
-def recorded(microscope, name, photons, seed=4):
+@functools.lru_cache
+def psf_of(optics):
+    return gd.theoretical_psf(OPTICS[optics], shape=(9, 19, 19), voxel_um=VOXEL)
+
+
+@functools.lru_cache
+def recorded(optics, name, photons, seed=4):
     """(image, truth) with specimen beyond the edges, 8 photons of background."""
-    psf, camera = microscope
+    psf = psf_of(optics)
     whole = phantom(name, tuple(n + p - 1 for n, p in zip(SMALL, psf.shape, strict=True)), VOXEL, seed=seed)
-    image, _ = expose(whole, psf, peak_photons=photons, haze_photons=8, camera=camera, seed=seed)
+    image, _ = expose(whole, psf, peak_photons=photons, haze_photons=8, camera=CAMERA, seed=seed)
     inside = tuple(slice(p // 2, p // 2 + n) for n, p in zip(SMALL, psf.shape, strict=True))
     return image[inside], whole[inside]
 
 
+def least_error(image, truth, psf, most, **options):
+    """(the least error of all iterations, its iteration); the curve ends where it has risen enough."""
+    method, problem = made(image, psf, iterations=most, **options)
+    least, best = np.inf, 0
+    for k, estimate in enumerate(method.iterate(problem), start=1):
+        error = nrmse(problem.model.crop(estimate), truth)
+        if error < least:
+            least, best = error, k
+        elif error > 1.1 * least and k >= 2 * best:
+            break
+    return least, best
+
+
 QUALITY = [
-    pytest.param(name, photons, acceleration, marks=() if (photons, acceleration) == (200, "shb") else pytest.mark.slow)
-    for name in ("filaments", "beads", "shells", "nuclei")
-    for photons in (20, 200, 2000)
-    for acceleration in ("none", "shb")
+    *(("confocal", name, photons, "shb") for name in PHANTOMS for photons in (20, 200, 2000)),
+    *(("confocal", name, photons, "none") for name in ("beads", "nuclei") for photons in (20, 200)),
+    ("widefield", "beads", 2000, "shb"),
 ]
 
 
-@pytest.mark.parametrize(("name", "photons", "acceleration"), QUALITY)
-def test_auto_ends_within_15_percent_of_the_best(microscope, name, photons, acceleration):
-    psf, camera = microscope
-    image, truth = recorded(microscope, name, photons)
-    options = {"camera": camera, "background": 116.0, "acceleration": acceleration}
-    errors = []
-    gd.deconvolve(
-        image,
-        psf,
-        callback=lambda k, f, info: errors.append(nrmse(f, truth)),
-        iterations=300 if acceleration == "none" else 100,
-        divergence_every=0,
-        device="cpu",
-        **options,
-    )
+@pytest.mark.parametrize(
+    ("optics", "name", "photons", "acceleration"),
+    [pytest.param(*case, marks=() if case[2:] == (200, "shb") else pytest.mark.slow) for case in QUALITY],
+)
+def test_auto_ends_within_15_percent_of_the_best(optics, name, photons, acceleration):
+    image, truth = recorded(optics, name, photons)
+    options = {"camera": CAMERA, "background": 116.0, "acceleration": acceleration}
+    least, best = least_error(image, truth, psf_of(optics), 300 if acceleration == "none" else 150, **options)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*at the limit", GpudeconWarning)
-        choice, result = choice_of(image, psf, **options)
-    assert nrmse(result, truth) <= 1.15 * min(errors), f"{choice.iterations}, best {1 + int(np.argmin(errors))}"
+        choice, result = choice_of(image, psf_of(optics), **options)
+    assert nrmse(result, truth) <= 1.15 * least, f"{choice.iterations}, best {best}"
     assert nrmse(result, truth) < nrmse(image, truth)
 
 
 @pytest.mark.parametrize("method", ITERATIVE)
-def test_auto_is_never_worse_than_the_image_for_any_method(microscope, method):
-    psf, _ = microscope
-    image, truth = recorded(microscope, "nuclei", 20)
+def test_auto_is_never_worse_than_the_image_for_any_method(method):
+    psf = psf_of("confocal")
+    image, truth = recorded("confocal", "nuclei", 20)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*at the limit", GpudeconWarning)
         choice, result = choice_of(image, psf, method=method, background=116.0, iterations=60)
@@ -228,11 +297,11 @@ def test_looks_thin_out_and_patience_ends_the_trial(blob):
     image, psf = blob
     choice, _ = choice_of(image, psf, camera=gd.Camera(), stop=HoldOut(patience=0.5))
     looks = [k for k, _ in choice.curve]
-    best = choice.curve[looks.index(choice.iterations)]
-    assert best[1] == min(error for _, error in choice.curve)
+    best, _ = min(choice.curve, key=lambda look: look[1])
+    assert best <= choice.iterations <= round(1.2 * best)
     assert not choice.limited
-    assert all(b - a <= max(1, 0.05 * a + 1) for a, b in pairwise(looks))
-    waited = [k - best[0] >= max(5, 0.5 * k) for k in looks]
+    assert all(b - a <= max(1, 0.1 * a + 1) for a, b in pairwise(looks))
+    waited = [k - best >= max(10, 0.5 * k) for k in looks]
     assert waited == [False] * (len(looks) - 1) + [True]
 
 
