@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import platform
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpudecon.backend.fft_length import fastest_shape, shape_cost
+from gpudecon.backend.host_memory import host_memory
 from gpudecon.backend.ops import NumpyOps
 from gpudecon.backend.slabs import Slabs, available_cores, largest_slab
 from gpudecon.errors import InputError
@@ -71,8 +71,7 @@ class NumpyBackend:
         return isinstance(array, np.ndarray)
 
     def memory(self) -> tuple[int, int]:
-        page = os.sysconf("SC_PAGE_SIZE")
-        return os.sysconf("SC_AVPHYS_PAGES") * page, os.sysconf("SC_PHYS_PAGES") * page
+        return host_memory()
 
     def describe(self) -> dict[str, Any]:
         library = __import__(self.fft_library)

@@ -71,9 +71,18 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--dtype", default="float32", choices=("float32", "uint16"), help="uint16: one recorded scale")
     how.add_argument("--ngff", choices=("0.4", "0.5"), help="version of OME-Zarr to write (default 0.5)")
     how.add_argument(
-        "--tile", type=int, nargs=3, metavar=("Z", "Y", "X"), help="size of a tile's core (default: chosen)"
+        "--tile",
+        type=int,
+        nargs=3,
+        metavar=("Z", "Y", "X"),
+        help="size of a tile's core in voxels, rounded up to whole chunks (default: the cheapest that fits)",
     )
-    how.add_argument("--memory", metavar="SIZE", help="the most memory to use, such as 4GiB")
+    how.add_argument(
+        "--memory",
+        metavar="SIZE",
+        help="the most memory to use, such as 4GiB or 500MB: of a GPU's, or on the CPU of the whole process (default: "
+        "what is free on a GPU, half of what is free here)",
+    )
 
 
 def job_of(args: argparse.Namespace) -> Job:
@@ -132,10 +141,11 @@ def check_format(args: argparse.Namespace, *, replaces: bool) -> None:
 def _bytes(text: str | None) -> int | None:
     if text is None:
         return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT])i?B?", text, re.IGNORECASE)
-    if found is None:
-        raise InputError(f"--memory is {text!r}; give a size such as 4GiB or 500MiB.")
-    return int(float(found[1]) * 1024 ** ("KMGT".index(found[2].upper()) + 1))
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([KMGT])(i?B?))?", text, re.IGNORECASE)
+    if found is None or float(found[1]) == 0:
+        raise InputError(f"--memory is {text!r}; give a size such as 4GiB, 500MB or a number of bytes.")
+    step = 1000 if (found[3] or "").upper() == "B" else 1024
+    return int(float(found[1]) * step ** (" KMGT".index((found[2] or " ").upper())))
 
 
 def _method(args: argparse.Namespace) -> Method:

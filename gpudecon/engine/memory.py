@@ -14,11 +14,12 @@ from numpy.typing import DTypeLike
 
 from gpudecon.backend import Backend
 from gpudecon.backend.slabs import largest_slab, slab_length
-from gpudecon.engine.tiling import Shape
+from gpudecon.engine.tiling import Shape, Tiling
 from gpudecon.forward import Edges
 from gpudecon.methods import Method
 from gpudecon.methods.median import SAMPLE
 from gpudecon.methods.photon_transfer import BLOCK
+from gpudecon.pilot import LARGEST_REGION, pilot_regions
 
 Buffers = dict[str, int]
 """Bytes by name."""
@@ -32,6 +33,9 @@ DIFFERENCES = 52  # bytes per voxel that is looked at for the noise
 STATISTICS = 14  # half planes in double precision that are gathered into bins
 FILTERED = 4  # of them, where a spectrum is multiplied by a function of the frequency's length
 SAMPLED = 16  # bytes per voxel of the median filter's sample
+INTERPRETER = 220 << 20  # Python with NumPy, SciPy, Zarr and the codecs, resident
+AHEAD, BEHIND = 2, 2  # tiles that are read, or restored and not yet written, beside the one in hand
+ENCODING = 1  # results in compressed form, on their way to the disk
 TABLES = 256 << 10  # rows, tables and Python's own objects
 FLAT = 32  # images that a filter without a PSF makes of a single plane on its way, in double precision
 
@@ -231,38 +235,50 @@ class _Count:
         return slab_length(self.domain[0], bytes_per_plane) * self.plane
 
 
+@dataclass(frozen=True)
+class Handling:
+    """What is done to the pixels beside restoring them; see `restoration_buffers` and `HoldOut`."""
+
+    copied: bool = False
+    masked: bool = False
+    held_out: bool = False
+
+
 def tile_buffers(
     method: Method,
-    read: Shape,
-    written: Shape,
+    tiling: Tiling,
     psf_shape: Shape | None,
     edges: Edges,
     backend: Backend,
     dtype: DTypeLike,
-    *,
-    copied: bool = False,
-    masked: bool = False,
+    handling: Handling = Handling(),
 ) -> Buffers:
     """What restoring tile after tile needs: of the whole process on the CPU, on the device on a GPU.
 
-    While a tile of shape ``read`` is restored, the next is read, and the result before it, of shape ``written``, is
-    encoded.
+    While a tile is restored, the next two are read, and the two results before it are encoded and written.  Before the
+    first, a pilot is restored whole, which is no larger than a tile; where that needs more, it is what counts.
     """
-    options = {"part": True, "copied": copied, "masked": masked}
-    restoration = restoration_buffers(method, read, psf_shape, edges, backend, dtype, **options)
-    if getattr(backend, "slabs", None) is None:
-        return restoration
-    block, result = math.prod(read) * np.dtype(dtype).itemsize, 4 * math.prod(written)
-    return {
-        "Python and libraries": INTERPRETER,
-        "tile": block,
-        "tile being read": 2 * block,
-        **restoration,
-        "results being written": 3 * result,
-    }
+    read, is_on_cpu = tiling.read_shape, getattr(backend, "slabs", None) is not None
+    itemsize = np.dtype(dtype).itemsize
+    changes = {"copied": handling.copied, "masked": handling.masked}
+    tile = restoration_buffers(method, read, psf_shape, edges, backend, dtype, part=True, **changes)
+    sample = _three(tuple(part.stop - part.start for part in pilot_regions(tiling.stack, _pilot_voxels(tiling))[0]))
+    pilot = restoration_buffers(method, sample, psf_shape, edges, backend, dtype, held_out=handling.held_out, **changes)
+    if is_on_cpu:
+        block, result = math.prod(read) * itemsize, 4 * math.prod(map(min, tiling.stack, tiling.core_shape))
+        process = {"Python and libraries": INTERPRETER}
+        waiting = {
+            "tiles read ahead": AHEAD * block,
+            "results being written": (BEHIND + 1) * result + ENCODING * result,
+        }
+        tile = process | {"tile": block} | tile | waiting
+        pilot = process | {"samples": math.prod(sample) * 2 * itemsize} | pilot
+    return max(tile, {f"{name}, of the pilot": size for name, size in pilot.items()}, key=lambda b: sum(b.values()))
 
 
-INTERPRETER = 250 << 20  # Python with NumPy, SciPy, Zarr and the codecs, resident
+def _pilot_voxels(tiling: Tiling) -> int:
+    whole = math.prod(tiling.read_shape)
+    return whole if len(tiling) == 1 else min(LARGEST_REGION, whole)
 
 
 def in_words(size: int) -> str:

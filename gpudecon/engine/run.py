@@ -19,6 +19,7 @@ from gpudecon.deconvolve import Info
 from gpudecon.engine.conveyor import Busy, Conveyor
 from gpudecon.engine.finish import finish
 from gpudecon.engine.job import Job
+from gpudecon.engine.memory import AHEAD, BEHIND
 from gpudecon.engine.plan import Plan, Task
 from gpudecon.engine.remarks import noted_warnings
 from gpudecon.engine.seams import Seam
@@ -30,7 +31,6 @@ from gpudecon.io.metadata import check_describable
 from gpudecon.io.store import Store
 from gpudecon.psf.psf import as_psf
 
-AHEAD, BEHIND = 2, 2  # tiles that are read, or restored and not yet written, beside the one in hand; see `tile_buffers`
 DIVERGENCE_EVERY = 10  # iterations, where a stack is one tile and somebody watches; each costs a blur
 
 
