@@ -2,7 +2,7 @@
 
 Each message is one sentence that says what was given, what is allowed and what to do.  The command line prints that
 sentence without a traceback and ends with ``exit_status``: 2 where the request could not be carried out as it was
-given, 1 where a run that was in order failed.
+given, 1 where a run that was in order failed, 75 where it was asked to stop and can go on.
 """
 
 from __future__ import annotations
@@ -32,6 +32,12 @@ class DeviceMemoryError(GpudeconError, MemoryError):
 
 class RunError(GpudeconError, RuntimeError):
     """A run that started in order did not reach a usable result."""
+
+
+class StoppedError(GpudeconError):
+    """A run that was asked to stop has come to a point from where it can be resumed; the status is EX_TEMPFAIL."""
+
+    exit_status = 75
 
 
 class GpudeconWarning(UserWarning):

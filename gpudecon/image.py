@@ -94,11 +94,14 @@ class Image:
         """Length of every axis of "tczyx"; 1 where the image has none."""
         return dict.fromkeys(AXES, 1) | dict(zip(self.axes, self.shape, strict=True))
 
+    def region(self, t: int = 0, c: int = 0, box: Sequence[slice] | None = None) -> Region:
+        """Where one time point and channel is, or ``box`` (z, y, x) in it; its z is ignored where there is none."""
+        parts = dict(zip("zyx", box or (slice(None),) * 3, strict=True)) | {"t": slice(t, t + 1), "c": slice(c, c + 1)}
+        return tuple(parts[a] for a in self.axes)
+
     def volume(self, t: int = 0, c: int = 0) -> NDArray[Any]:
         """The stack (z, y, x) or plane (y, x) of one time point and channel, read into memory."""
-        index = {"t": t, "c": c}
-        region = tuple(slice(index[a], index[a] + 1) if a in index else slice(None) for a in self.axes)
-        return np.asarray(self.data[region]).reshape(self.spatial_shape)
+        return np.asarray(self.data[self.region(t, c)]).reshape(self.spatial_shape)
 
     def select(self, channels: Sequence[int], timepoints: Sequence[int]) -> Image:
         """The image described by these channels and time points; the pixels are not touched (``data`` is dropped

@@ -39,14 +39,31 @@ LEVELS = [
 HOMES = {
     "cupy": "gpudecon/backend/",
     "dask": ("gpudecon/engine/", "gpudecon/lazy.py"),
+    "dask_jobqueue": "gpudecon/engine/",
+    "distributed": "gpudecon/engine/",
+    "fsspec": "gpudecon/io/",
     "imagecodecs": "gpudecon/io/",
     "matplotlib": "gpudecon/quality/",
+    "platformdirs": "gpudecon/engine/",
     "tifffile": "gpudecon/io/",
     "tqdm": "gpudecon/cli/",
     "yaozarrs": "gpudecon/io/",
     "zarr": "gpudecon/io/",
 }
-LATE = {"cupy", "dask", "matplotlib", "scipy", "tifffile", "tqdm", "yaozarrs", "zarr"}  # inside functions only
+LATE = {
+    "cupy",
+    "dask",
+    "dask_jobqueue",
+    "distributed",
+    "fsspec",
+    "matplotlib",
+    "platformdirs",
+    "scipy",
+    "tifffile",
+    "tqdm",
+    "yaozarrs",
+    "zarr",
+}  # inside functions only
 IMPORT_SECONDS = 0.5  # what the project promises
 LONGEST_FILE = 400
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from gpudecon.backend.ops import Array as Array
 from gpudecon.backend.ops import Ops as Ops
+from gpudecon.backend.transfer import Transfer as Transfer
 from gpudecon.errors import DeviceError, InputError
 
 
@@ -89,6 +90,14 @@ class Backend(Protocol):
         """The array as a NumPy array."""
         ...
 
+    def send(self, array: Any) -> Transfer:
+        """Begin to bring a NumPy array to this device, beside what is computed there; from any thread."""
+        ...
+
+    def fetch(self, array: Array) -> Transfer:
+        """Begin to bring a contiguous array of this device to the host; what made it may still be at work."""
+        ...
+
     def owns(self, array: Any) -> bool:
         """Whether the array already lives on this device."""
         ...
@@ -123,3 +132,14 @@ def get_backend(device: str = "auto", *, threads: int | None = None, memory_limi
     from gpudecon.backend.numpy import NumpyBackend
 
     return NumpyBackend(threads=threads)
+
+
+def visible_gpus(device: str = "auto") -> tuple[str, ...]:
+    """The GPUs that ``device`` may mean, for CUDA_VISIBLE_DEVICES of other processes; empty where it means the CPU."""
+    backend = get_backend(device)
+    if backend.name == "cpu":
+        return ()
+    from gpudecon.backend.cupy import gpu_uuids
+
+    _, _, index = device.partition(":")
+    return (gpu_uuids()[int(index)],) if index else gpu_uuids()

@@ -16,6 +16,7 @@ import numpy as np
 from gpudecon.backend.cuda import CudaOps, RawModuleLauncher
 from gpudecon.backend.fft_length import fastest_shape, shape_cost
 from gpudecon.backend.ops import Array
+from gpudecon.backend.transfer import CupyTransfers, Transfer
 from gpudecon.errors import DeviceError, DeviceMemoryError, InputError
 
 LARGEST_ELEMENTS = 2**31 - 1  # cuFFT's 32-bit plans
@@ -36,6 +37,21 @@ def missing_for_cuda() -> str | None:
     if count == 0:
         return "no NVIDIA GPU is visible (CUDA_VISIBLE_DEVICES hides those that there are, if any)"
     return _missing_library()
+
+
+def gpu_uuids() -> tuple[str, ...]:
+    """The visible GPUs, as CUDA_VISIBLE_DEVICES names them in other processes whatever it hides in this one."""
+    import cupy
+
+    runtime = cupy.cuda.runtime
+    return tuple(uuid_name(runtime.getDeviceProperties(i)["uuid"]) for i in range(runtime.getDeviceCount()))
+
+
+def uuid_name(raw: bytes) -> str:
+    """GPU-01234567-89ab-...; CuPy may cut ``raw`` off at its first zero byte, and the beginning of a name is enough."""
+    digits = raw.hex() if len(raw) >= 16 else raw.hex() + "00"
+    parts = (digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:32])
+    return "-".join(["GPU", *filter(None, parts)])
 
 
 def _missing_library() -> str | None:
@@ -64,6 +80,7 @@ class CupyBackend:
         self.ops = CudaOps(RawModuleLauncher())
         self._device = cupy.cuda.Device(index)
         self._pool = cupy.cuda.MemoryPool()
+        self._transfers = CupyTransfers(self._device, self._pool)
         if memory_limit is not None:
             with self._device:
                 self._pool.set_limit(size=memory_limit)
@@ -107,6 +124,12 @@ class CupyBackend:
 
     def download(self, array: Array) -> Any:
         return self.xp.asnumpy(array)
+
+    def send(self, array: Any) -> Transfer:
+        return self._transfers.send(array)
+
+    def fetch(self, array: Array) -> Transfer:
+        return self._transfers.fetch(array)
 
     def owns(self, array: Any) -> bool:
         return isinstance(array, self.xp.ndarray) and array.device.id == self._device.id

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import platform
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -14,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpudecon.backend.fft_length import fastest_shape, shape_cost
+from gpudecon.backend.host_memory import host_memory
 from gpudecon.backend.ops import NumpyOps
 from gpudecon.backend.slabs import Slabs, available_cores, largest_slab
+from gpudecon.backend.transfer import Arrived, Transfer
 from gpudecon.errors import InputError
 
 Real = NDArray[np.float32]
@@ -67,12 +68,17 @@ class NumpyBackend:
     def download(self, array: Any) -> NDArray[Any]:
         return np.asarray(array)
 
+    def send(self, array: Any) -> Transfer:
+        return Arrived(array)
+
+    def fetch(self, array: Any) -> Transfer:
+        return Arrived(array)
+
     def owns(self, array: Any) -> bool:
         return isinstance(array, np.ndarray)
 
     def memory(self) -> tuple[int, int]:
-        page = os.sysconf("SC_PAGE_SIZE")
-        return os.sysconf("SC_AVPHYS_PAGES") * page, os.sysconf("SC_PHYS_PAGES") * page
+        return host_memory()
 
     def describe(self) -> dict[str, Any]:
         library = __import__(self.fft_library)

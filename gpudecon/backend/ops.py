@@ -250,11 +250,15 @@ class NumpyOps(RichardsonLucyOps, RoughnessOps, LeastSquaresOps, TotalVariationO
         if background_image is not None:
             model += background_image
         np.maximum(model, np.float32(floor), out=model)
-        ratio = np.maximum(image / model, np.float32(1e-37))  # a normal number, also on a GPU: 0 log 0 = 0
-        terms = model - image + image * np.log(ratio)
+        logarithm = image / model
+        np.maximum(logarithm, np.float32(1e-37), out=logarithm)  # a normal number, also on a GPU: 0 log 0 = 0
+        np.log(logarithm, out=logarithm)
+        logarithm *= image
+        model -= image
+        model += logarithm
         if mask is not None:
-            np.copyto(terms, np.float32(0), where=mask == 0)
-        rows[...] = terms.sum(axis=2, dtype=np.float64)
+            np.copyto(model, np.float32(0), where=mask == 0)
+        rows[...] = model.sum(axis=2, dtype=np.float64)
 
     @by_slabs
     def store_cropped(self, out: Array, source: Array, scale: float, offset: float) -> None:

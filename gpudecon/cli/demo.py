@@ -41,7 +41,8 @@ def act(args: argparse.Namespace) -> int:
     from gpudecon.camera import Camera
     from gpudecon.cli.progress import Progress
     from gpudecon.engine.job import Job
-    from gpudecon.engine.restore import restore
+    from gpudecon.engine.plan import plan_job
+    from gpudecon.engine.run import run
     from gpudecon.io import check_output, read, write
     from gpudecon.methods.richardson_lucy import RichardsonLucy
     from gpudecon.optics import Optics
@@ -80,8 +81,8 @@ def act(args: argparse.Namespace) -> int:
 
     method = RichardsonLucy(iterations=ITERATIONS, acceleration="shb")
     job = Job(read(files["raw"]), str(files["raw"]), (psf,), method, background="auto", device=args.device)
-    with Progress(job.iterations) as progress:
-        record = restore(job, files["restored"], overwrite=args.overwrite, progress=progress)
+    with Progress() as progress:
+        record = run(job, plan_job(job, files["restored"]), overwrite=args.overwrite, progress=progress).record
 
     stacks = {name: read(files[name]).volume() for name in ("raw", "restored", "truth")}
     save_projections(picture, stacks, VOXEL_UM)

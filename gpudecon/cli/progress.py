@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from types import TracebackType
@@ -9,22 +10,23 @@ from types import TracebackType
 from gpudecon.backend import Array
 from gpudecon.deconvolve import Info
 
+PAUSE = 2.0  # seconds, at least, between two lines of a kind
+
 
 class Progress:
-    """Shows a job's iterations; to be used in a ``with`` statement and given to `restore`.
+    """Shows a run's iterations; to be used in a ``with`` statement and given to `gpudecon.engine.run.run`.
 
-    On a terminal a bar with the time left.  Elsewhere, so that logs stay readable, one line when a stack begins, one at
-    each likelihood that becomes known, at most every two seconds.  ``total`` None: it becomes known stack by stack, as
-    their numbers of iterations are chosen.
+    On a terminal a bar with the time left.  Elsewhere, so that logs stay readable, one line when a stack or tile begins
+    and one at each likelihood that becomes known, at most every two seconds.
     """
 
-    def __init__(self, total: int | None) -> None:
+    def __init__(self) -> None:
         from tqdm import tqdm
 
         self._terminal = sys.stderr.isatty()
-        self._bar = tqdm(total=total, unit="it", dynamic_ncols=True, disable=not self._terminal, file=sys.stderr)
+        self._bar = tqdm(total=None, unit="it", dynamic_ncols=True, disable=not self._terminal, file=sys.stderr)
         self._name = ""
-        self._spoken = 0.0
+        self._spoken: dict[str, float] = {}
 
     def __enter__(self) -> Progress:
         return self
@@ -34,25 +36,34 @@ class Progress:
     ) -> None:
         self._bar.close()
 
+    def expect(self, iterations: int, remark: str = "") -> None:
+        """There are so many more to come; ``remark`` is why."""
+        self._bar.total = (self._bar.total or 0) + iterations
+        self._bar.refresh()
+        if remark:
+            self._say(remark)
+
     def __call__(self, name: str, iteration: int, estimate: Array, info: Info) -> None:
         """Take note of one iteration."""
-        is_new = name != self._name
-        self._name = name
-        if is_new and info.choice is not None:
-            self._bar.total = self._bar.n + info.choice.iterations
+        if name != self._name:
+            self._name = name
+            if info.choice is not None:
+                self.expect(info.choice.iterations, f"{name}: {info.choice.iterations} iterations chosen")
+            elif self._is_due("name"):
+                self._say(name)
+        elif info.divergence is not None and self._is_due("divergence"):
+            self._say(f"iteration {iteration}, divergence {info.divergence:.6g}, {info.seconds:.1f} s")
         self._bar.update()
-        if self._terminal:
-            if info.divergence is not None:
-                self._bar.set_postfix_str(f"divergence {info.divergence:.4g}")
-            return
+        if info.divergence is not None:
+            self._bar.set_postfix_str(f"divergence {info.divergence:.4g}")
+
+    def _is_due(self, what: str) -> bool:
         now = time.monotonic()
-        if is_new:
-            chosen = "" if info.choice is None else f": {info.choice.iterations} iterations chosen"
-            print(f"gpudecon: {name}{chosen}", file=sys.stderr, flush=True)
-        elif info.divergence is not None and now - self._spoken > 2:
-            self._spoken = now
-            print(
-                f"gpudecon: iteration {iteration}, divergence {info.divergence:.6g}, {info.seconds:.1f} s",
-                file=sys.stderr,
-                flush=True,
-            )
+        if now - self._spoken.get(what, -math.inf) < PAUSE:
+            return False
+        self._spoken[what] = now
+        return True
+
+    def _say(self, text: str) -> None:
+        if not self._terminal:
+            print(f"gpudecon: {text}", file=sys.stderr, flush=True)

@@ -89,7 +89,7 @@ def act_theory(args: argparse.Namespace) -> int:
 
 def act_beads(args: argparse.Namespace) -> int:
     """Carry out ``psf beads``."""
-    from gpudecon.engine.restore import noted_warnings
+    from gpudecon.engine.remarks import noted_warnings
     from gpudecon.io.psf_file import read_stack
     from gpudecon.psf.beads import distill_psf
 

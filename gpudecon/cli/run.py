@@ -5,21 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-import warnings
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from gpudecon.camera import Camera
-from gpudecon.cli.method_options import add_method_options, method_options
-from gpudecon.cli.optics_options import add_optics_options, optics_options
-from gpudecon.deconvolve import MOST_ITERATIONS
-from gpudecon.errors import GpudeconWarning, InputError
-from gpudecon.forward import EDGES
-from gpudecon.image import Image, checked_voxel_um
-from gpudecon.methods import METHODS, Method, make_method
-from gpudecon.optics import Optics
-from gpudecon.psf.psf import PSF
+from gpudecon.cli.cluster_options import add_cluster_options, executor_of
+from gpudecon.cli.job_options import add_job_options, check_format, job_of, plan_of
+from gpudecon.methods import METHODS
+
+if TYPE_CHECKING:
+    from gpudecon.engine.seams import Seam
 
 
 def add_parser(verbs: Any) -> None:
@@ -32,241 +26,57 @@ def add_parser(verbs: Any) -> None:
         f"that needs none ({', '.join(name for name, method in METHODS.items() if not method.needs_psf)}).",
     )
     parser.set_defaults(act=act)
-    parser.add_argument("input", metavar="INPUT", help="image file or OME-Zarr folder")
-    parser.add_argument("-o", "--output", required=True, metavar="OUTPUT", help=".ome.zarr, .zarr, .ome.tif or .tif")
-    parser.add_argument("--axes", help="order of the input's axes, such as tczyx, where the file does not say")
-    parser.add_argument("--voxel-um", type=float, nargs="+", metavar="UM", help="voxel size of the image: z y x")
-    parser.add_argument("--channels", metavar="LIST", help="channels to restore, such as 0,2 (default: all)")
-    parser.add_argument("--timepoints", metavar="A:B:S", help="time points, as a slice or a number (default: all)")
-
-    psf = parser.add_argument_group("point spread function")
-    psf.add_argument("--psf", nargs="+", metavar="FILE", help="measured PSF: one for all channels or one for each")
-    psf.add_argument("--psf-voxel-um", type=float, nargs="+", metavar="UM", help="its voxel size: z y x")
-    add_optics_options(parser, several_emissions=True)
-
-    what = parser.add_argument_group("restoration")
-    what.add_argument("--method", default="rl", choices=list(METHODS), help="default rl")
-    what.add_argument(
-        "--background",
-        metavar="auto|NUMBER",
-        help="the camera's level without light, which is taken off (default auto; 0 for methods without a PSF)",
+    add_job_options(parser)
+    parser.add_argument("--verify", action="store_true", help="read all that was written again and compare checksums")
+    parser.add_argument(
+        "--check-seams", action="store_true", help="restore some places between tiles with twice the halo and compare"
     )
-    what.add_argument("--edges", default="extend", choices=EDGES, help="default extend")
-    what.add_argument(
-        "--stop",
-        default="fixed",
-        choices=("fixed", "auto"),
-        help="auto: choose the number of iterations for each volume from its noise, at most --iterations "
-        f"(then {MOST_ITERATIONS} by default)",
-    )
-    what.add_argument("--saturation", type=float, metavar="NUMBER", help="grey value from which voxels are left out")
-    add_method_options(parser)
-
-    camera = parser.add_argument_group("camera", "(where it is known)")
-    camera.add_argument("--camera-gain", type=float, metavar="NUMBER", help="grey values per photo-electron")
-    camera.add_argument("--camera-offset", type=float, metavar="NUMBER", help="grey value without light (default 0)")
-    camera.add_argument(
-        "--read-noise", type=float, metavar="NUMBER", help="standard deviation in electrons (default 0)"
-    )
-
-    how = parser.add_argument_group("device and output")
-    how.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    how.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores this process may use)")
-    how.add_argument("--dtype", default="float32", choices=("float32", "uint16"), help="uint16: one recorded scale")
-    how.add_argument("--ngff", choices=("0.4", "0.5"), help="version of OME-Zarr to write (default 0.5)")
-    how.add_argument("--overwrite", action="store_true", help="replace an existing output")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--overwrite", action="store_true", help="replace an existing output or an interrupted run")
+    again.add_argument("--resume", action="store_true", help="go on with an interrupted run, if there is one")
+    add_cluster_options(parser)
 
 
 def act(args: argparse.Namespace) -> int:
     """Carry out the verb."""
     from gpudecon.cli.progress import Progress
-    from gpudecon.engine.job import Job
-    from gpudecon.engine.restore import noted_warnings, restore
-    from gpudecon.io import check_output, read
+    from gpudecon.cli.stopping import stopping, to_resume
+    from gpudecon.engine.run import run
 
     start = time.perf_counter()
-    method = _method(args)
-    background = _background(args.background, method)
-    camera = _camera(args)
-    output_format = check_output(args.output, overwrite=args.overwrite)
-    if args.ngff is not None and output_format != "OME-Zarr":
-        raise InputError(f"--ngff is a version of OME-Zarr, but {args.output} becomes {output_format}; leave it out.")
-    with noted_warnings() as said:
-        image = _with_voxel_size(read(args.input, axes=args.axes), args, is_needed=method.needs_psf)
-        channels = _channels(args.channels, image)
-        psfs = _psfs(args, image, channels) if method.needs_psf else _no_psfs(args)
-    timepoints = _timepoints(args.timepoints, image)
-    job = Job(
-        image=image,
-        path=args.input,
-        axes=args.axes,
-        psfs=psfs,
-        method=method,
-        background=background,
-        camera=camera,
-        saturation=args.saturation,
-        stop=args.stop,
-        edges=args.edges,
-        device=args.device,
-        threads=args.threads,
-        channels=channels,
-        timepoints=timepoints,
-        dtype=args.dtype,
-        remarks=tuple(said),
-    )
-    with Progress(job.iterations) as progress:
-        record = restore(job, args.output, overwrite=args.overwrite, ngff=args.ngff or "0.5", progress=progress)
+    check_format(args, replaces=args.overwrite or args.resume)
+    job = job_of(args)
+    with Progress() as progress, stopping() as stop:
+        execute = executor_of(args, stop)
+        plan = plan_of(job, args, processes=1 if execute is None else execute.processes)
+        done = run(
+            job,
+            plan,
+            resume=args.resume,
+            overwrite=args.overwrite,
+            verify=args.verify,
+            seams=args.check_seams,
+            execute=execute,
+            progress=progress,
+            stop=stop,
+            command=to_resume(),
+        )
     print(
-        f"gpudecon: {args.output} written: {method.name}, {record['device']['device']}, "
+        f"gpudecon: {args.output} written: {plan.method}, {done.record['device']['device']}, "
         f"{time.perf_counter() - start:.1f} s",
         file=sys.stderr,
     )
+    if done.busy is not None and len(plan) > 1:
+        print(f"gpudecon: {done.busy}", file=sys.stderr)
+    if args.check_seams:
+        print(f"gpudecon: {_seams(done.seams)}", file=sys.stderr)
     return 0
 
 
-def _method(args: argparse.Namespace) -> Method:
-    options = method_options(args)
-    if args.stop != "fixed" and "iterations" in METHODS[args.method].__dataclass_fields__:
-        options = {"iterations": MOST_ITERATIONS} | options
-    return make_method(args.method, options)
-
-
-def _camera(args: argparse.Namespace) -> Camera | None:
-    given = {"offset": args.camera_offset, "gain": args.camera_gain, "read_noise": args.read_noise}
-    given = {name: value for name, value in given.items() if value is not None}
-    if not given:
-        return None
-    if "gain" not in given:
-        raise InputError("A camera needs its gain: give --camera-gain, in grey values per photo-electron.")
-    return Camera(**given)
-
-
-def _background(text: str | None, method: Method) -> Any:
-    if text is None:
-        return "auto" if method.needs_psf else 0.0
-    if text == "auto":
-        return text
-    try:
-        return float(text)
-    except ValueError:
-        raise InputError(f"--background is {text!r}; give a number in the image's units, or auto.") from None
-
-
-def _with_voxel_size(image: Image, args: argparse.Namespace, *, is_needed: bool) -> Image:
-    if args.voxel_um is not None:
-        sizes = checked_voxel_um(args.voxel_um, len(image.spatial_axes), "--voxel-um")
-        return replace(image, voxel_um=sizes)
-    if image.voxel_um is None and is_needed:
-        wanted = "Z Y X" if len(image.spatial_axes) == 3 else "Y X"
-        raise InputError(f"{args.input} does not say its voxel size; give --voxel-um {wanted} in micrometres.")
-    return image
-
-
-def _channels(text: str | None, image: Image) -> tuple[int, ...]:
-    count = image.sizes["c"]
-    if text is None:
-        return tuple(range(count))
-    try:
-        chosen = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        chosen = ()
-    if not chosen or not all(0 <= c < count for c in chosen) or len(set(chosen)) < len(chosen):
-        raise InputError(f"--channels is {text!r}; give different numbers from 0 to {count - 1}, separated by commas.")
-    return chosen
-
-
-def _timepoints(text: str | None, image: Image) -> tuple[int, ...]:
-    count = image.sizes["t"]
-    if text is None:
-        return tuple(range(count))
-    try:
-        parts = [int(part) if part else None for part in text.split(":")]
-        whole = range(count)
-        chosen = tuple(whole[slice(*parts)]) if len(parts) > 1 else (whole[int(text)],)
-    except (ValueError, IndexError, TypeError):
-        chosen = ()
-    if not chosen:
-        raise InputError(f"--timepoints is {text!r}; give a slice A:B:S or a number within the {count} there are.")
-    return chosen
-
-
-def _no_psfs(args: argparse.Namespace) -> tuple[PSF, ...]:
-    """Nothing, for a method that needs no PSF; one that is given would be a misunderstanding."""
-    given = [name for name in ("psf", "psf_voxel_um") if getattr(args, name) is not None]
-    flags = ["--" + name.replace("_", "-") for name in [*given, *optics_options(args)]]
-    if flags:
-        raise InputError(
-            f"{', '.join(flags)} {'was' if len(flags) == 1 else 'were'} given, but {args.method} needs no PSF; "
-            "leave them out."
-        )
-    return ()
-
-
-def _psfs(args: argparse.Namespace, image: Image, channels: tuple[int, ...]) -> tuple[PSF, ...]:
-    given = optics_options(args)
-    if args.psf and given:
-        flags = ", ".join("--" + name.replace("_", "-") for name in given)
-        raise InputError(f"--psf and {flags} were given; a PSF is either measured or computed, so give one of the two.")
-    if args.psf:
-        return _measured(args, image)
-    if args.psf_voxel_um is not None:
-        raise InputError("--psf-voxel-um was given without --psf.")
-    return _theoretical(given, image, channels)
-
-
-def _measured(args: argparse.Namespace, image: Image) -> tuple[PSF, ...]:
-    from gpudecon.io.psf_file import read_stack
-    from gpudecon.psf.check import check_psf
-    from gpudecon.psf.measured import measured_psf
-
-    psfs = []
-    for path in args.psf:
-        stack = read_stack(path)
-        # what reading repairs it also says; a cut-off peak is no longer seen afterwards
-        lost = [finding for finding in check_psf(stack.data) if finding.name == "saturated"]
-        psf = measured_psf(stack.data, stack.voxel_um, Path(path).name)
-        if psf.array.ndim != len(image.spatial_axes):
-            raise InputError(
-                f"{path} is a PSF of {psf.array.ndim} dimensions, shape {psf.shape}, but the image's stacks have "
-                f"{len(image.spatial_axes)}, shape {image.spatial_shape}; give a PSF of the same dimensions."
-            )
-        if args.psf_voxel_um is not None:
-            psf = PSF(psf.array, checked_voxel_um(args.psf_voxel_um, psf.array.ndim, "--psf-voxel-um"))
-        if psf.voxel_um is None:
-            raise InputError(
-                f"{path} does not say its voxel size; give --psf-voxel-um (that of the image, if it was taken alike)."
-            )
-        for finding in [*check_psf(psf, image_voxel_um=image.voxel_um), *lost]:
-            if finding.severity == "fatal":
-                raise InputError(f"{Path(path).name}: {finding}")
-            if finding.severity == "warning":
-                warnings.warn(f"{Path(path).name}: {finding}", GpudeconWarning, stacklevel=2)
-        psfs.append(psf)
-    return tuple(psfs)
-
-
-def _theoretical(given: dict[str, Any], image: Image, channels: tuple[int, ...]) -> tuple[PSF, ...]:
-    from gpudecon.psf.theory import psf_window, theoretical_psf
-
-    emission = given.pop("emission_nm", None)
-    if emission is None and image.channels and all(image.channels[c].emission_nm for c in channels):
-        emission = [image.channels[c].emission_nm for c in channels]
-    missing = [
-        "--" + name.replace("_", "-")
-        for name, value in {**dict.fromkeys(("na", "immersion_index")), **given, "emission_nm": emission}.items()
-        if value is None
-    ]
-    if missing:
-        raise InputError(
-            f"A PSF is needed: give --psf FILE, or the optics, of which {', '.join(missing)} "
-            f"{'is' if len(missing) == 1 else 'are'} missing."
-        )
-    if len(emission) not in (1, len(channels)):
-        raise InputError(f"--emission-nm has {len(emission)} values for {len(channels)} channels; give one for each.")
-    psfs = []
-    assert image.voxel_um is not None  # asked for before
-    for wavelength in emission:
-        optics = Optics(emission_nm=wavelength, **given)
-        shape = psf_window(optics, image.spatial_shape, image.voxel_um)
-        psfs.append(theoretical_psf(optics, shape, image.voxel_um))
-    return tuple(psfs)
+def _seams(found: Sequence[Seam]) -> str:
+    if not found:
+        return "no seams: each stack is one tile"
+    largest = max(seam.difference for seam in found)
+    return (
+        f"seams: twice the halo changes the result by {largest:.1e} of the local value at most, at {len(found)} places"
+    )

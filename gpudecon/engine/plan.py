@@ -19,6 +19,7 @@ from gpudecon.engine.tile_choice import Choice, choose_tile
 from gpudecon.engine.tiling import Box, Shape, Tile, Tiling
 from gpudecon.errors import InputError
 from gpudecon.image import Region
+from gpudecon.io import located
 from gpudecon.io.fingerprint import fingerprint
 
 
@@ -222,7 +223,7 @@ def plan_job(
     return Plan(
         version=__version__,
         source=Source(
-            path=str(Path(job.path).resolve()),
+            path=located(job.path),
             given_axes=job.axes,
             axes=image.axes,
             shape=image.shape,

@@ -10,11 +10,11 @@ from itertools import product
 
 from gpudecon.backend import Backend
 from gpudecon.engine.job import Job
-from gpudecon.engine.memory import in_words, padded_shape, tile_buffers
+from gpudecon.engine.memory import Handling, in_words, padded_shape, tile_buffers
 from gpudecon.engine.tiling import Shape, Tiling
 from gpudecon.errors import GpudeconWarning, InputError
-from gpudecon.methods.median import Median
-from gpudecon.psf.psf import as_psf
+from gpudecon.halo import check_divisible, halo
+from gpudecon.psf.psf import PSF, as_psf
 
 CHUNK: Shape = (32, 256, 256)  # of the output, at most
 SMALLER = ((16, 8, 4, 2, 1), (128, 64, 32), (128, 64, 32))  # chunks, where the tile must be smaller
@@ -24,8 +24,6 @@ MOST_SHARD = 256 << 20  # bytes: levels of a pyramid are made from eight of them
 WHOLE_Z = 2.0
 RESERVE = 0.1  # of a GPU's free memory, for what is no array: the context, kernels, gaps between blocks
 SHARE = 0.5  # of this machine's memory, where nothing was said
-
-WHOLE = {"homomorphic", "tv"}  # methods whose every voxel depends on all others
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ def choose_tile(job: Job, backend: Backend, *, sharded: bool, memory: int | None
         if choosing.halo is None:
             chosen = whole
             most = most if memory is not None else available
-            _check_fits(chosen, most, f"{choosing.reason}: the restoration, in one tile,")
+            _check_fits(chosen, most, f"{choosing.reason}: restoring the whole stack")
             limit = "the image, which cannot be cut"
         elif whole.bytes <= most:
             chosen, limit = whole, "the image, which fits whole"
@@ -91,36 +89,40 @@ class _Choosing:
         self.stack = _three(shape)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is resampled is said when it is used
-            kernels = [_three(as_psf(psf, len(shape), job.image.voxel_um).shape) for psf in job.psfs]
+            psfs = [as_psf(psf, len(shape), job.image.voxel_um) for psf in job.psfs]
         self._psf: Shape | None = None
-        if kernels:
-            z, y, x = (max(lengths) for lengths in zip(*kernels, strict=True))
+        if psfs:
+            z, y, x = (max(lengths) for lengths in zip(*(_three(psf.shape) for psf in psfs), strict=True))
             self._psf = z, y, x
+        self._handling = Handling(
+            copied=job.camera is not None or (job.method.counts_only and self._dtype.kind != "u"),
+            masked=job.saturation is not None,
+            held_out=job.stop == "auto",
+        )
         self.reason = ""
-        self.halo = self._halo()
+        self.halo = self._halo(psfs)
 
-    def _halo(self) -> Shape | None:
+    def _halo(self, psfs: list[PSF]) -> Shape | None:
         """What has to be read around a core; None, with a reason, where a stack cannot be cut."""
         job = self._job
-        if job.method.needs_psf and job.edges == "periodic":
-            self.reason = "Edges 'periodic' join opposite faces, so the stack cannot be cut into tiles"
+        try:
+            check_divisible(job.method, job.edges)
+        except InputError as error:
+            self.reason = str(error).split(";")[0].rstrip(".")
             return None
-        if job.method.name in WHOLE:
-            self.reason = f"{job.method.name} looks at the whole stack at once, which cannot be cut into tiles"
-            return None
-        if self._psf is not None:
-            z, y, x = (n // 2 for n in self._psf)
-            return z, y, x
-        reach = job.method.size if isinstance(job.method, Median) else 0  # a median of deviations from medians
-        return (reach, reach, reach)
+        shape = job.image.spatial_shape
+        sizes = job.image.voxel_um or (1.0,) * len(shape)
+        kernels: list[PSF | None] = [*psfs] or [None]
+        margins = [halo(psf, job.method, voxel_um=sizes, edges=job.edges) for psf in kernels]
+        z, y, x = (max(lengths) for lengths in zip(*map(_margin, margins), strict=True))
+        return z, y, x
 
     def candidate(self, core: Shape, chunks: Shape) -> Candidate:
         tiling = Tiling(self.stack, core, self.halo or (0, 0, 0), chunks)
         read = tiling.read_shape
         job, backend = self._job, self._backend
         padded = read if self._psf is None else padded_shape(read, self._psf, job.edges, backend)
-        written = _written(tiling)
-        buffers = tile_buffers(job.method, read, written, self._psf, job.edges, backend, self._dtype)
+        buffers = tile_buffers(job.method, tiling, self._psf, job.edges, backend, self._dtype, self._handling)
         cost = math.prod(read) if self._psf is None else backend.transform_cost(padded)
         return Candidate(tiling, chunks, padded, buffers, len(tiling) * cost)
 
@@ -197,6 +199,8 @@ def _lengths(length: int, chunk: int, smaller: tuple[int, ...]) -> Iterator[tupl
 
 def _rounded(stack: Shape, tile: Shape) -> tuple[Shape, Shape]:
     """(core, chunks): the tile rounded up to whole chunks, with a warning where that changes it."""
+    if min(tile) < 1:
+        raise InputError(f"The tile is {tile}; give at least 1 voxel along z, y and x.")
     chunks = _chunks_of(stack, tile)
     z, y, x = (min(n, -(-t // c) * c) for n, t, c in zip(stack, tile, chunks, strict=True))
     core = (z, y, x)
@@ -236,11 +240,6 @@ def _largest_divisor(n: int) -> int:
     return n // next((p for p in range(2, math.isqrt(n) + 1) if n % p == 0), n)
 
 
-def _written(tiling: Tiling) -> Shape:
-    z, y, x = (min(n, core) for n, core in zip(tiling.stack, tiling.core_shape, strict=True))
-    return z, y, x
-
-
 def _limit(backend: Backend, memory: int | None) -> tuple[int, str, int]:
     """(most bytes to use, in words where they come from, bytes that there are)."""
     free, _ = backend.memory()
@@ -262,4 +261,10 @@ def _check_fits(candidate: Candidate, most: int, what: str) -> None:
 
 def _three(shape: tuple[int, ...]) -> Shape:
     z, y, x = (1,) * (3 - len(shape)) + tuple(shape)
+    return z, y, x
+
+
+def _margin(lengths: tuple[int, ...]) -> Shape:
+    """A halo along z, y and x: none along z for a plane."""
+    z, y, x = (0,) * (3 - len(lengths)) + tuple(lengths)
     return z, y, x

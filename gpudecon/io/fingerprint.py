@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
+
+from gpudecon.image import Blank
+from gpudecon.io import read
+from gpudecon.io.remote import is_address
+from gpudecon.io.series import Series, is_pattern
 
 DOCUMENTS = {"zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata"}
 
@@ -12,15 +18,21 @@ DOCUMENTS = {"zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata"}
 def fingerprint(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file's size and time of change, or of the metadata of a Zarr store and their times of change.
 
-    What replaces the pixels without either is not seen.
+    Of a series, of all its files.  Of an image at an address, what it says about itself.  What replaces the pixels
+    without either is not seen.
     """
-    root = Path(path)
+    name = os.fspath(path)
     digest = hashlib.sha256()
-    for document in _documents(root) if root.is_dir() else [root]:
-        status = document.stat()
-        digest.update(f"{document.relative_to(root)} {status.st_size} {status.st_mtime_ns}\n".encode())
-        if document != root:
-            digest.update(document.read_bytes())
+    if is_address(name):
+        image = read(name)
+        digest.update(repr((replace(image, data=Blank(image.shape, image.dtype)), image.provenance)).encode())
+        return digest.hexdigest()
+    for root in Series(name).paths if is_pattern(name) else (Path(name),):
+        for document in _documents(root) if root.is_dir() else [root]:
+            status = document.stat()
+            digest.update(f"{document.relative_to(root)} {status.st_size} {status.st_mtime_ns}\n".encode())
+            if document != root:
+                digest.update(document.read_bytes())
     return digest.hexdigest()
 
 

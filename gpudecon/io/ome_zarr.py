@@ -1,7 +1,8 @@
-"""OME-Zarr 0.4 (Zarr 2) and 0.5 (Zarr 3), in and out."""
+"""OME-Zarr 0.4 (Zarr 2) and 0.5 (Zarr 3): images read lazily, and the metadata of those that `Store` writes."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -9,34 +10,33 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gpudecon.errors import GpudeconWarning, InputError
-from gpudecon.image import AXES, Channel, Image, Region
+from gpudecon.image import AXES, Channel, Image
 from gpudecon.io.metadata import Metadata, color, length, printable, restored_channels, seconds
 from gpudecon.io.pixels import FilePixels, canonical_axes, check_sample_type
-from gpudecon.io.staging import StagedSink, Staging
+from gpudecon.io.pyramid import Level
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import zarr
-    from numpy.typing import NDArray
 
 NGFF_VERSIONS = ("0.4", "0.5")
-CHUNKS = {"t": 1, "c": 1, "z": 32, "y": 256, "x": 256}
 BLOCK = "gpudecon"
 
 
-def read_zarr(path: Path, axes: str | None = None) -> Image:
-    """The image in an OME-Zarr folder at full resolution, read lazily; of several (bioformats2raw), the first.
-
-    ``axes`` replaces what the file says about its axes.
+def read_zarr(path: Path | str, axes: str | None = None) -> Image:
+    """The image in an OME-Zarr folder or at an address, at full resolution, read lazily; of several (bioformats2raw),
+    the first.  ``axes`` replaces what the file says about its axes.
     """
     import zarr
 
     try:
         group = zarr.open_group(path, mode="r")
     except Exception as error:  # stores and metadata make zarr raise all kinds
+        kind = "is not to be had or" if isinstance(path, str) else "is a folder but"
         raise InputError(
-            f"{path} is a folder but no OME-Zarr image ({type(error).__name__}); give the path of an image group."
+            f"{path} {kind} no OME-Zarr image ({type(error).__name__}); give the path of an image group."
         ) from error
     try:
         return _image(_image_group(group, path), path, axes)
@@ -56,7 +56,7 @@ def _ome(group: zarr.Group) -> dict[str, Any]:
     return ome
 
 
-def _image_group(group: zarr.Group, path: Path) -> zarr.Group:
+def _image_group(group: zarr.Group, path: Path | str) -> zarr.Group:
     """``group`` or, in the layout of bioformats2raw, its first series."""
     import zarr
 
@@ -66,20 +66,20 @@ def _image_group(group: zarr.Group, path: Path) -> zarr.Group:
     for kind, example in (("plate", "A/1/0"), ("well", "0")):
         if kind in ome:
             raise InputError(f"{path} is the {kind} of a screen; give the path of one field, such as {path}/{example}.")
-    series = [name for name in group.group_keys() if name.isdecimal()]
     first = group.get("0")
     if not isinstance(first, zarr.Group) or "multiscales" not in _ome(first):
         raise InputError(f"{path} is a Zarr group but no OME-Zarr image; give the path of an image group.")
-    if len(series) > 1:
+    count = next(n for n in itertools.count(1) if str(n) not in group)  # not every server lists what it has
+    if count > 1:
         warnings.warn(
-            f"{path} holds {len(series)} images; the first is used, the other {len(series) - 1} are left.",
+            f"{path} holds {count} images; the first is used, the other {count - 1} are left.",
             GpudeconWarning,
             stacklevel=4,
         )
     return first
 
 
-def _image(group: zarr.Group, path: Path, axes: str | None) -> Image:
+def _image(group: zarr.Group, path: Path | str, axes: str | None) -> Image:
     ome = _ome(group)
     multiscale = ome["multiscales"][0]
     level = multiscale["datasets"][0]
@@ -123,80 +123,44 @@ def _omero_channels(ome: dict[str, Any]) -> tuple[Channel, ...]:
     return tuple(Channel(str(entry.get("label") or ""), color=color(entry.get("color"))) for entry in entries)
 
 
-class ZarrSink(StagedSink):
-    """One resolution level of OME-Zarr, compressed; every chunk that is written exists, be it all zeros."""
+def attributes(
+    image: Image, levels: Sequence[Level], ngff: str, windows: Sequence[tuple[float, float]], block: dict[str, Any]
+) -> dict[str, Any]:
+    """Attributes of the group of an image, through the models of yaozarrs and so valid by construction.
 
-    def __init__(self, staging: Staging, image: Image, dtype: np.dtype[Any], ngff: str) -> None:
-        import zarr
-        from zarr.codecs import BloscCodec
+    ``windows`` holds lowest and highest value of each described channel.  A voxel of a level lies at the mean of
+    those that it is made of, so level n with its factor f is moved by (f - 1)/2 voxels of the image.
+    """
+    from yaozarrs import v04, v05
 
-        super().__init__(staging, image, dtype)
-        self._ngff = ngff
-        self._low = np.full(image.sizes["c"], np.inf)
-        self._high = np.full(image.sizes["c"], -np.inf)
-        self._attributes({})  # metadata that cannot be written must show before the work, not after it
-        self._group = zarr.create_group(staging.path, zarr_format=2 if ngff == "0.4" else 3)
-        layout: dict[str, Any]
-        if ngff == "0.4":
-            layout = {
-                "chunk_key_encoding": {"name": "v2", "separator": "/"},
-                "compressors": {"id": "blosc", "cname": "zstd", "clevel": 3, "shuffle": 1},
-            }
-        else:
-            layout = {
-                "dimension_names": tuple(image.axes),
-                "compressors": BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),
-            }
-        self._array = self._group.create_array(
-            "0",
-            shape=image.shape,
-            dtype=dtype,
-            chunks=tuple(min(CHUNKS[a], n) for a, n in zip(image.axes, image.shape, strict=True)),
-            fill_value=0,
-            config={"write_empty_chunks": True},
-            **layout,
-        )
+    model: Any = v04 if ngff == "0.4" else v05
+    known = dict(zip(image.spatial_axes, image.voxel_um or (), strict=image.voxel_um is not None))
+    measures = {a: (um, "micrometer") for a, um in known.items()}
+    if image.time_step_s is not None:
+        measures["t"] = (image.time_step_s, "second")
+    kinds = {"t": "time", "c": "channel"}
+    units = [measures.get(a, (1.0, None)) for a in image.axes]
+    axes = [{"name": a, "type": kinds.get(a, "space"), "unit": u} for a, (_, u) in zip(image.axes, units, strict=True)]
+    datasets = []
+    for n, level in enumerate(levels):
+        sizes = [(f, size) for f, (size, _) in zip(level.factor, units, strict=True)]
+        scale = [{"type": "scale", "scale": [f * size for f, size in sizes]}]
+        moved = [{"type": "translation", "translation": [(f - 1) / 2 * size for f, size in sizes]}] if n else []
+        datasets.append({"path": str(n), "coordinateTransformations": scale + moved})
+    method = {"type": "mean"} if len(levels) > 1 else {}
+    multiscale = model.Multiscale(name=printable(image.name), axes=axes, datasets=datasets, **method)
+    channels = [
+        _omero_channel(model, channel, *window) for channel, window in zip(image.channels, windows, strict=True)
+    ]
+    omero = model.Omero(channels=channels) if channels else None
+    ome = model.Image(multiscales=[multiscale], omero=omero).model_dump(mode="json", exclude_none=True)
+    return (ome if ngff == "0.4" else {"ome": ome}) | {BLOCK: block}
 
-    def _store(self, region: Region, block: NDArray[Any]) -> None:
-        self._array[region] = block
-        if self._image.channels and block.size:
-            self._widen_windows(region, block)
 
-    def _widen_windows(self, region: Region, block: NDArray[Any]) -> None:
-        c = self._image.axes.find("c")
-        by_channel, span = (block[np.newaxis], slice(None)) if c < 0 else (np.moveaxis(block, c, 0), region[c])
-        others = tuple(range(1, by_channel.ndim))
-        self._low[span] = np.fmin(self._low[span], np.fmin.reduce(by_channel, axis=others))
-        self._high[span] = np.fmax(self._high[span], np.fmax.reduce(by_channel, axis=others))
-
-    def _complete(self, block: dict[str, Any]) -> None:
-        self._group.attrs.update(self._attributes(block))
-
-    def _attributes(self, block: dict[str, Any]) -> dict[str, Any]:
-        """Attributes of the group, through the models of yaozarrs and so valid by construction."""
-        from yaozarrs import DimSpec, v04, v05
-
-        image = self._image
-        model: Any = v04 if self._ngff == "0.4" else v05
-        known = dict(zip(image.spatial_axes, image.voxel_um or (), strict=image.voxel_um is not None))
-        measures = {a: (um, "micrometer") for a, um in known.items()}
-        if image.time_step_s is not None:
-            measures["t"] = (image.time_step_s, "second")
-        dims = []
-        for axis in image.axes:
-            scale, unit = measures.get(axis, (1.0, None))
-            dims.append(DimSpec(name=axis, scale=scale, unit=unit))
-        multiscale = model.Multiscale.from_dims(dims, name=printable(image.name))
-        channels = [self._omero_channel(model, c, channel) for c, channel in enumerate(image.channels)]
-        omero = model.Omero(channels=channels) if channels else None
-        ome = model.Image(multiscales=[multiscale], omero=omero).model_dump(mode="json", exclude_none=True)
-        return (ome if self._ngff == "0.4" else {"ome": ome}) | {BLOCK: block}
-
-    def _omero_channel(self, model: Any, c: int, channel: Channel) -> Any:
-        low, high = float(self._low[c]), float(self._high[c])
-        if not (math.isfinite(low) and math.isfinite(high) and low < high):
-            low, high = 0.0, 1.0
-        window = model.OmeroWindow(start=low, min=low, end=high, max=high)
-        return model.OmeroChannel(
-            label=printable(channel.name), color=color(channel.color) or "FFFFFF", window=window, active=True
-        )
+def _omero_channel(model: Any, channel: Channel, low: float, high: float) -> Any:
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        low, high = 0.0, 1.0
+    window = model.OmeroWindow(start=low, min=low, end=high, max=high)
+    return model.OmeroChannel(
+        label=printable(channel.name), color=color(channel.color) or "FFFFFF", window=window, active=True
+    )

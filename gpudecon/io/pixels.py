@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gpudecon.errors import InputError
-from gpudecon.image import AXES, Region
+from gpudecon.image import AXES, Pixels, Region
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +25,7 @@ class FilePixels:
     ``source`` is read through ``source[index]``, and whatever it raises becomes one sentence about ``path``.
     """
 
-    def __init__(self, source: Any, dims: tuple[int, ...], path: Path) -> None:
+    def __init__(self, source: Any, dims: tuple[int, ...], path: Path | str) -> None:
         self._source = source
         self._dims = dims
         self._path = path
@@ -51,8 +52,64 @@ class FilePixels:
         return np.asarray(self[(slice(None),) * len(self.shape)], dtype=dtype)
 
 
+@dataclass(frozen=True)
+class Scaled:
+    """``pixels`` in uint16: value = stored * ``scale`` + ``offset``, rounded to the nearest; read when indexed."""
+
+    pixels: Pixels
+    scale: float
+    offset: float
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.pixels.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.uint16)
+
+    def __getitem__(self, region: Region, /) -> NDArray[Any]:
+        block = self.pixels[region].astype(np.float64)
+        block -= self.offset
+        block /= self.scale
+        return np.rint(block, out=block).astype(np.uint16)
+
+
+@dataclass(frozen=True)
+class Converted:
+    """``pixels`` in another type; integers are rounded, and values that do not fit an InputError."""
+
+    pixels: Pixels
+    dtype: np.dtype[Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.pixels.shape
+
+    def __getitem__(self, region: Region, /) -> NDArray[Any]:
+        block = np.asarray(self.pixels[region])
+        if self.dtype.kind in "iu" and not np.can_cast(block.dtype, self.dtype, "safe"):
+            block = np.rint(block)
+            low, high, limits = block.min(), block.max(), np.iinfo(self.dtype)
+            if not (low >= limits.min and high <= limits.max):  # also where NaN made both of them NaN
+                raise InputError(
+                    f"Values from {low} to {high} do not fit into {self.dtype}; scale them or write float32."
+                )
+        return block.astype(self.dtype, copy=False)
+
+
+def fitted(block: NDArray[Any], region: Region, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """``block`` in the shape of ``region`` of an array of ``shape``; it may lack axes of length 1, and nothing else."""
+    wanted = tuple(len(range(*part.indices(n))) for part, n in zip(region, shape, strict=True))
+    if [n for n in block.shape if n != 1] != [n for n in wanted if n != 1] or block.dtype != dtype:
+        raise ValueError(
+            f"The block is {block.dtype} of shape {block.shape}; the region takes {dtype} of shape {wanted}."
+        )
+    return block.reshape(wanted)
+
+
 def canonical_axes(
-    file_axes: str, shape: tuple[int, ...], *, given: str | None, kept: str, path: Path
+    file_axes: str, shape: tuple[int, ...], *, given: str | None, kept: str, path: Path | str
 ) -> tuple[str, tuple[int, ...]]:
     """The axes of an image as a subset of "tczyx" in that order, and the dimension of the file that each one is.
 
@@ -84,7 +141,7 @@ def canonical_axes(
     return "".join(letters[i] for i in order), tuple(remaining[i] for i in order)
 
 
-def _given(given: str, shape: tuple[int, ...], remaining: list[int], path: Path) -> tuple[str, list[int]]:
+def _given(given: str, shape: tuple[int, ...], remaining: list[int], path: Path | str) -> tuple[str, list[int]]:
     letters = given.lower()
     if not set(letters) <= set(AXES):
         raise InputError(f"The axes are given as {given!r}; use the letters of {AXES!r}, each at most once.")
@@ -97,7 +154,7 @@ def _given(given: str, shape: tuple[int, ...], remaining: list[int], path: Path)
     )
 
 
-def check_sample_type(dtype: np.dtype[Any], path: Path) -> None:
+def check_sample_type(dtype: np.dtype[Any], path: Path | str) -> None:
     """Refuse pixels that are no grey values."""
     if dtype.kind not in "iuf":
         raise InputError(f"{path} holds {dtype} pixels; deconvolution needs grey values, integer or floating point.")

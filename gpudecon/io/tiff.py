@@ -1,10 +1,9 @@
-"""TIFF: OME-TIFF, ImageJ, LSM, STK and plain files in, OME-TIFF out."""
+"""TIFF in: OME-TIFF, ImageJ, LSM, STK and plain files."""
 
 from __future__ import annotations
 
 import logging
 import math
-import os
 import struct
 import warnings
 import weakref
@@ -14,25 +13,24 @@ from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import ParseError
 
 from gpudecon.errors import GpudeconWarning, InputError
-from gpudecon.image import AXES, Channel, Image, Region
+from gpudecon.image import Channel, Image
 from gpudecon.io import ome_xml
 from gpudecon.io.metadata import Metadata, length, seconds
 from gpudecon.io.pixels import FilePixels, canonical_axes, check_sample_type
-from gpudecon.io.staging import StagedSink, Staging
+from gpudecon.io.planes import Planes, Stored
+from gpudecon.io.remote import open_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    import numpy as np
-    from numpy.typing import NDArray
     from tifffile import TiffFile, TiffPageSeries
 
 DESCRIBING_TAGS = (270, 34412, 50838, 50839)  # ImageDescription, of LSM, of ImageJ: lengths and metadata
 
 
-def read_tiff(path: Path, axes: str | None = None) -> Image:
-    """The first series of a TIFF file at full resolution, read lazily.
+def read_tiff(path: Path | str, axes: str | None = None) -> Image:
+    """The first series of a TIFF file, or of one at an address, at full resolution, read lazily.
 
     ``axes`` replaces what the file says about its axes.  The file stays open as long as the image's pixels live.
     """
@@ -40,8 +38,9 @@ def read_tiff(path: Path, axes: str | None = None) -> Image:
 
     with _log_withheld(), ExitStack() as cleanup:
         try:
-            tif = cleanup.enter_context(TiffFile(path))
-            image = _first_image(tif, path, axes)
+            file = cleanup.enter_context(open_file(path)) if isinstance(path, str) else path
+            tif = cleanup.enter_context(TiffFile(file))
+            image = _first_image(tif, path, axes, cleanup)
         except InputError:
             raise
         except Exception as error:  # damaged files make tifffile raise all kinds
@@ -78,7 +77,7 @@ def _log_withheld() -> Iterator[None]:
         logger.handle(record)
 
 
-def _first_image(tif: TiffFile, path: Path, axes: str | None) -> Image:
+def _first_image(tif: TiffFile, path: Path | str, axes: str | None, cleanup: ExitStack) -> Image:
     import zarr
     from tifffile import PHOTOMETRIC
 
@@ -97,7 +96,10 @@ def _first_image(tif: TiffFile, path: Path, axes: str | None) -> Image:
         path=path,
     )
     source = zarr.open_array(series.aszarr(level=0, **keep_all), mode="r")
-    return metadata.image(FilePixels(source, dims, path), letters)
+    stored = None if isinstance(path, str) else Stored.of(tif, series, source.shape, path)
+    if stored is not None:
+        cleanup.callback(stored.file.close)
+    return metadata.image(FilePixels(Planes(source, stored), dims, path), letters)
 
 
 def _first_series(tif: TiffFile) -> tuple[TiffPageSeries, str, tuple[int, ...], dict[str, Any]]:
@@ -109,7 +111,7 @@ def _first_series(tif: TiffFile) -> tuple[TiffPageSeries, str, tuple[int, ...], 
     return series, series.get_axes(squeeze=False), series.get_shape(squeeze=False), {"squeeze": False}
 
 
-def _check_complete(tif: TiffFile, series: TiffPageSeries, path: Path) -> None:
+def _check_complete(tif: TiffFile, series: TiffPageSeries, path: Path | str) -> None:
     """Refuse a file that lacks pages or pixels: tifffile would read them as zeros, or leave them out."""
     damaged = InputError(f"{path} is truncated or damaged: some of its pixels are not there; get a fresh copy of it.")
     link = tif.pages.next_page_offset
@@ -151,7 +153,7 @@ def _is_described(tif: TiffFile) -> bool:
     return True
 
 
-def _metadata(tif: TiffFile, series: TiffPageSeries, path: Path) -> Metadata:
+def _metadata(tif: TiffFile, series: TiffPageSeries, path: Path | str) -> Metadata:
     """What the file says about its first image.  The resolution of a plain TIFF is one of print, not of an object."""
     if series.kind == "ome" and tif.ome_metadata:
         try:
@@ -184,41 +186,3 @@ def _imagej_metadata(tif: TiffFile, series: TiffPageSeries) -> Metadata:
         channels=tuple(Channel(str(label)) for label in labels) if named else (),
         time_step_s=seconds(said.get("finterval"), said.get("tunit", "s")),
     )
-
-
-class TiffSink(StagedSink):
-    """OME-TIFF without compression, so that regions can be written in any order into the mapped file."""
-
-    def __init__(self, staging: Staging, image: Image, dtype: np.dtype[Any]) -> None:
-        import tifffile
-
-        super().__init__(staging, image, dtype)
-        shape = tuple(image.sizes[a] for a in AXES)
-        pixel_bytes, directory_bytes = math.prod(shape) * dtype.itemsize, 1024 * math.prod(shape[:3])
-        self._map: Any = tifffile.memmap(
-            staging.path,
-            shape=shape,
-            dtype=dtype,
-            bigtiff=pixel_bytes + directory_bytes > 3 * 2**30,  # a classic TIFF ends at 4 GiB, metadata included
-            photometric="minisblack",
-            metadata=None,  # OME-XML is ours, see `_complete`
-            description=ome_xml.compose(image, dtype, {}),
-            software="gpudecon",
-        )
-        # Where the disk is full, a write into the map would kill the process; this raises an OSError instead.
-        with staging.path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, staging.path.stat().st_size)
-
-    def _store(self, region: Region, block: NDArray[Any]) -> None:
-        parts = dict(zip(self._image.axes, region, strict=True))
-        self._map[tuple(parts.get(a, 0) for a in AXES)] = block
-
-    def _complete(self, block: dict[str, Any]) -> None:
-        import tifffile
-
-        self._map.flush()
-        self._release()
-        tifffile.tiffcomment(self._staging.path, ome_xml.compose(self._image, self._dtype, block))
-
-    def _release(self) -> None:
-        self._map = None

@@ -13,10 +13,16 @@ from gpudecon.methods.problem import Data, Problem
 def restrict(work: Array, data: Data) -> Array:
     """Work <- M work: 0 where there are no data; returns it."""
     nz, ny, nx = data.image.shape
-    work[nz:], work[:nz, ny:], work[:nz, :ny, nx:] = 0.0, 0.0, 0.0
+    clear_behind(work, data.image.shape)
     if data.mask is not None:
         work[:nz, :ny, :nx] *= data.mask != 0
     return work
+
+
+def clear_behind(work: Array, box: tuple[int, int, int]) -> None:
+    """Work <- 0 outside its corner of shape ``box``."""
+    nz, ny, nx = box
+    work[nz:], work[:nz, ny:], work[:nz, :ny, nx:] = 0.0, 0.0, 0.0
 
 
 def inner_product(problem: Problem) -> Callable[[Array, Array], float]:

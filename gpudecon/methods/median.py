@@ -60,7 +60,7 @@ class Median:
     @property
     def arrays(self) -> float:
         """See `Method`."""
-        return 2.0 if self.threshold == 0 else 6.0
+        return 2.0 if self.threshold == 0 else 4.0
 
     def reach(self, spread: Spread) -> float:
         """See `Method`."""

@@ -40,23 +40,25 @@ def snr_of(problem: Problem) -> float:
     xp = problem.backend.xp
     smooth, unit = _smoothed(problem), 1 / problem.highest
     background = problem.background
-    light = problem.image.astype(np.float32) - np.float32(background)
-    if problem.background_image is not None:
-        light -= problem.background_image
     measured = smooth.ravel() if problem.mask is None else smooth[problem.mask != 0]
     few = max(min(8, measured.size), int(BRIGHTEST * measured.size))
     dark, top = int(0.01 * measured.size), measured.size - few
     ordered = xp.partition(measured, (dark, top))  # only these two are in their places
-    bright = smooth >= ordered[top]
+    darkest, brightest = max(float(ordered[dark]) - background, 0.0), ordered[top]
+    del measured, ordered  # the noise needs room
+    bright = smooth >= brightest
+    del smooth
     if problem.mask is not None:
         bright &= problem.mask != 0
-    darkest = max(float(ordered[dark]) - background, 0.0)
-    signal = (float(light[bright].mean(dtype=np.float64)) - darkest) * unit
+    light = problem.image[bright].astype(np.float32) - np.float32(background)
+    if problem.background_image is not None:
+        light -= problem.background_image[bright]
+    signal = (float(light.mean(dtype=np.float64)) - darkest) * unit
     level = float(problem.image[bright].mean(dtype=np.float64)) * unit
+    del light, bright
     if problem.gain is not None:
         variance = problem.gain * unit * max(level, 0.0)
     else:
-        del smooth, light, measured, ordered, bright  # the noise needs room
         variance = _difference_line(problem).variance(level)  # the quicker of the two: the root of it is needed
     return max(signal, 0.0) / float(np.sqrt(max(variance, 1e-18)))
 

@@ -24,8 +24,6 @@ SMOOTH = 1e-3  # of the image's brightness: differences below it count as none f
 # An unmatched step that raises the divergence by this fraction is taken back; far ahead, with "shb", it may rise once.
 RISE, RISE_AHEAD = 1e-3, 0.02
 
-CHOOSING = 11.0  # fields that measuring the signal-to-noise ratio takes at most: where there is no margin
-
 
 @dataclass(frozen=True)
 class RichardsonLucy:
@@ -114,9 +112,7 @@ class RichardsonLucy:
         """See `Method`."""
         penalised = self.tv > 0 or self.goods_roughness > 0 or self.tikhonov > 0
         fields = {"none": 1.0, "shb": 2.0, "biggs": 4.0}[self.acceleration] + penalised
-        if self.back_projector != "matched":
-            fields = max(fields + 3.0, CHOOSING if self.alpha == "auto" else 0.0)
-        return max(fields, 3.0) if self.start == "wiener" else fields
+        return fields if self.back_projector == "matched" else fields + 3.0
 
     def settled(self, problem: Problem) -> RichardsonLucy:
         """The same with what is automatic chosen for this problem."""

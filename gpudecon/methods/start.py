@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+import numpy as np
+
 from gpudecon.backend import Array
 from gpudecon.methods.problem import FLOOR, Data, Problem
 from gpudecon.methods.wiener import filtered, least_risk_ratio
@@ -40,7 +42,8 @@ def start_estimate(problem: Problem, data: Data, weights: Array | None, start: S
                 estimate[...] = model.work
         xp.maximum(estimate, xp.float32(DARKEST * level), out=estimate)
     if weights is not None:
-        xp.multiply(estimate, weights > 0, out=estimate)
+        for plane, weight in zip(estimate, weights, strict=True):  # no array of the domain's size
+            plane *= weight > 0
     return estimate
 
 
@@ -70,11 +73,14 @@ def _mean_light(problem: Problem, data: Data) -> float:
     Voxels below it count as 0: in a sparse image the plain mean may lie below the background.
     """
     xp = problem.backend.xp
-    excess = data.image - xp.float32(data.background)
-    if data.background_image is not None:
-        excess -= data.background_image
-    xp.maximum(excess, 0, out=excess)
-    if data.mask is not None:
-        excess *= data.mask
-    measured = excess.size if data.mask is None else int((data.mask != 0).sum())
-    return float(excess.sum(dtype="float64")) / measured
+    total = xp.zeros((), np.float64)
+    for z, plane in enumerate(data.image):  # plane by plane: no array of the image's size
+        excess = plane - xp.float32(data.background)
+        if data.background_image is not None:
+            excess -= data.background_image[z]
+        xp.maximum(excess, 0, out=excess)
+        if data.mask is not None:
+            excess *= data.mask[z]
+        total += excess.sum(dtype=np.float64)
+    measured = data.image.size if data.mask is None else int((data.mask != 0).sum())
+    return float(total) / measured

@@ -12,6 +12,7 @@ from gpudecon.backend import Array
 from gpudecon.camera import Camera
 from gpudecon.errors import InputError
 from gpudecon.forward import Unblurred
+from gpudecon.methods.least_squares import clear_behind
 from gpudecon.methods.problem import Problem
 from gpudecon.methods.spectrum import column_multiplicity, fading
 from gpudecon.quality.metrics import same_shape
@@ -138,7 +139,8 @@ def unexplained(problem: Problem, estimate: Array) -> Unexplained | None:
     """
     if isinstance(problem.model, Unblurred):
         return None
-    cells = _cells(problem, _residual(problem, estimate))
+    model = problem.model
+    cells = _cells(problem, _residual(problem, model.blur(estimate)))
     number, transfer = cells.number, cells.transfer
     there = number > 0
     beyond, outermost = cells.narrower(TOLERATED), cells.narrower(FARTHEST)
@@ -161,7 +163,11 @@ def unexplained(problem: Problem, estimate: Array) -> Unexplained | None:
             standing_out.append((deviations, excess, cells.mean(beyond**2, band) / noise))
     if not standing_out:
         return None
-    image = _cells(problem, problem.light() * np.float32(1 / problem.highest))
+    light = model.crop(model.work)
+    light[...] = problem.image
+    problem.take_background_from(light)
+    light *= np.float32(1 / problem.highest)
+    image = _cells(problem, light)
     structure = max(image.mean(image.power, passed) - noise, 0.0) / cells.mean(transfer**2, passed)
     found = [
         Unexplained(excess, deviations, excess / max(structure * let_through, 1e-12))
@@ -171,15 +177,14 @@ def unexplained(problem: Problem, estimate: Array) -> Unexplained | None:
 
 
 def _cells(problem: Problem, residual: Array) -> Cells:
-    """The spectrum of an image-shaped array, which is overwritten, faded towards the faces, gathered in cells."""
+    """The spectrum of ``residual``, the image's part of ``model.work``, faded towards the faces and gathered in cells."""
     model, xp = problem.model, problem.backend.xp
     windows = [fading(n, LEAST_FADING) for n in model.image_shape]
     independent = _independent(problem, windows)
     residual -= residual.mean(dtype=np.float64).astype(np.float32)
     for axis, window in enumerate(windows):
         residual *= xp.asarray(window).reshape([-1 if a == axis else 1 for a in range(3)])
-    model.work[...] = 0
-    model.crop(model.work)[...] = residual
+    clear_behind(model.work, model.image_shape)
     model.fft.forward(model.work, model.spectrum)
 
     nz, ny, nx = model.domain
@@ -222,10 +227,13 @@ def _independent(problem: Problem, windows: list[NDArray[np.float32]]) -> float:
     return float(first) ** 2 / max(float(second), 1e-300) / 2
 
 
-def _residual(problem: Problem, estimate: Array) -> Array:
-    """The image less H f and b, 0 where it is no measurement; in units of the image's largest value."""
-    model = problem.model
-    residual = problem.image - model.crop(model.blur(estimate))
+def _residual(problem: Problem, blurred: Array) -> Array:
+    """The image less H f and b, 0 where it is no measurement; in units of the image's largest value.
+
+    ``blurred`` is H f on the domain; the residual takes its place there, a view.
+    """
+    residual = problem.model.crop(blurred)
+    problem.backend.xp.subtract(problem.image, residual, out=residual)
     residual -= np.float32(problem.background)
     if problem.background_image is not None:
         residual -= problem.background_image

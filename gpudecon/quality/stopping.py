@@ -12,6 +12,7 @@ import numpy as np
 from gpudecon.backend import Array
 from gpudecon.errors import GpudeconWarning, InputError
 from gpudecon.forward import Unblurred
+from gpudecon.methods.least_squares import clear_behind
 from gpudecon.methods.noise import gain_of
 from gpudecon.methods.problem import Data, Method, Problem
 
@@ -194,9 +195,7 @@ def _object_error(held: Problem, data: Data, estimate: Array) -> float:
         residual *= data.mask
     if isinstance(model, Unblurred):  # |H|^2 is 1 everywhere
         return float((residual.astype(np.float64) ** 2).sum())
-    work[nz:] = 0
-    work[:nz, ny:] = 0
-    work[:nz, :ny, nx:] = 0
+    clear_behind(work, model.data_shape)
     model.fft.forward(work, model.spectrum)
     total = xp.zeros((), np.float64)
     for otf, spectrum in zip(model.otf, model.spectrum, strict=True):  # plane by plane: no array of the domain's size

@@ -11,7 +11,7 @@ import gpudecon as gd
 from gpudecon.backend.cupy import missing_for_cuda
 
 HELP_SECONDS = 0.5  # what the project promises
-HEAVY = ["zarr", "tifffile", "yaozarrs", "imagecodecs", "scipy", "matplotlib", "tqdm", "cupy", "dask"]
+HEAVY = ["zarr", "tifffile", "yaozarrs", "imagecodecs", "scipy", "matplotlib", "tqdm", "cupy", "dask", "distributed"]
 REPORT_IMPORTS = (
     f"import atexit, sys; atexit.register(lambda: print(*set({HEAVY}) & set(sys.modules), file=sys.stderr))"
 )

@@ -180,9 +180,8 @@ def test_given_tile_is_rounded_up_and_says_so(path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"edges": "periodic"}, "Edges 'periodic' join opposite faces"),
-        ({"method": gd.Homomorphic()}, "homomorphic looks at the whole stack"),
-        ({"method": gd.TotalVariation()}, "tv looks at the whole stack"),
+        ({"edges": "periodic"}, "edges 'periodic' opposite faces touch"),
+        ({"method": gd.Homomorphic()}, "homomorphic with these options depends on the whole image"),
     ],
 )
 def test_what_cannot_be_cut_says_what_it_needs(path, change, words):

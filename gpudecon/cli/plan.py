@@ -1,0 +1,96 @@
+"""gpudecon plan: what a run would do, and what it would need."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+from gpudecon.backend import get_backend
+from gpudecon.cli.job_options import add_job_options, check_format, job_of, plan_of
+
+if TYPE_CHECKING:
+    from gpudecon.engine.calibration import Calibration
+    from gpudecon.engine.plan import Plan
+
+
+def add_parser(verbs: Any) -> None:
+    """Describe the verb and its options."""
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        "plan",
+        help="show what a run would do: tiles, memory, time",
+        description="Show what 'gpudecon run' with the same options would do, without doing it: the tiles, the buffers "
+        "and their bytes, what the margins of the tiles cost, the time, and what limits the tiles.",
+    )
+    parser.set_defaults(act=act)
+    add_job_options(parser)
+    parser.add_argument("--json", action="store_true", help="print the whole plan as JSON")
+
+
+def act(args: argparse.Namespace) -> int:
+    """Carry out the verb."""
+    from gpudecon.engine.calibration import calibrated
+
+    check_format(args, replaces=True)  # nothing is written
+    job = job_of(args)
+    plan = plan_of(job, args)
+    backend = get_backend(job.device, threads=job.threads)
+    calibration = calibrated(plan, backend)
+    seconds = calibration.predict(plan, backend)
+    if args.json:
+        more = {"tasks": len(plan), "tiles": len(plan.tiling), "halo_cost": _halo_cost(plan), "bytes": plan.needs.bytes}
+        time = {"seconds": seconds, "calibration": {"measured": calibration.measured, "kept": calibration.kept}}
+        print(json.dumps(json.loads(plan.to_json()) | more | time, indent=1))
+    else:
+        print(_table(plan, calibration, seconds))
+    return 0
+
+
+def _halo_cost(plan: Plan) -> float:
+    """Voxels that all tiles of a stack read beyond those of the stack, as a fraction of these."""
+    return len(plan.tiling) * math.prod(plan.tiling.read_shape) / math.prod(plan.tiling.stack) - 1
+
+
+def _table(plan: Plan, calibration: Calibration, seconds: float) -> str:
+    from gpudecon.engine.memory import in_words
+
+    tiling, needs = plan.tiling, plan.needs
+    stored = f"in chunks of {_shape(plan.chunks)}" + (f", shards of {_shape(plan.shards)}" if plan.shards else "")
+    iterations = plan.options.get("iterations")
+    steps = "" if iterations is None else f", {'at most ' * (plan.settings['stop'] != 'fixed')}{iterations} iterations"
+    origin = "kept from" if calibration.kept else "measured now,"
+    facts = {
+        "input": f"{plan.source.path}: {len(plan.channels)} x {len(plan.timepoints)} stacks (channels x time points) "
+        f"of {_shape(tiling.stack)} voxels, {plan.source.dtype}",
+        "output": f"{plan.output}, {plan.dtype}, {stored}",
+        "method": f"{plan.method}{steps}, on {needs.device}",
+        "tiles": f"{len(tiling)} ({_shape(tiling.counts)}) of {_shape(tiling.core_shape)} voxels in each stack, "
+        f"{len(plan)} in all",
+        "read for each": f"{_shape(tiling.read_shape)}: a halo of {_shape(tiling.halo)}, "
+        f"{_halo_cost(plan):.0%} more voxels than the stack has",
+        "transformed": f"{_shape(needs.padded_shape)}",
+        "limited by": needs.limit,
+        "time": f"{_duration(seconds)} of computing, reading and writing beside it (speed {origin} "
+        f"{calibration.measured})",
+        "plan": plan.hash,
+    }
+    width = max(map(len, facts))
+    lines = [f"{name:<{width}}  {value}" for name, value in facts.items()]
+    wide = max(map(len, needs.buffers))
+    lines += ["", f"{'buffer':<{wide}}  memory"]
+    lines += [f"{name:<{wide}}  {in_words(size)}" for name, size in needs.buffers.items() if size]
+    lines += [f"{'all':<{wide}}  {in_words(needs.bytes)} of {in_words(needs.available)}"]
+    return "\n".join(lines)
+
+
+def _shape(lengths: tuple[int, ...]) -> str:
+    return " x ".join(map(str, lengths))
+
+
+def _duration(seconds: float) -> str:
+    """90 -> "about 1.5 minutes"."""
+    for unit, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= unit:
+            return f"about {seconds / unit:.3g} {name}"
+    return f"about {max(seconds, 0.1):.2g} seconds"

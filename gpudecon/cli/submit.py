@@ -1,0 +1,88 @@
+"""gpudecon submit: a run as a SLURM job array, and a job that finishes it."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from gpudecon.cli.cluster_options import add_slurm_options, resources_of
+from gpudecon.cli.job_options import add_job_options, check_format, job_of, plan_of
+from gpudecon.errors import InputError
+
+
+def add_parser(verbs: Any) -> None:
+    """Describe the verb and its options."""
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        "submit",
+        help="restore an image file by a SLURM job array",
+        description="Plan what `gpudecon run` would do with the same options, and hand it to SLURM: a job array whose "
+        "elements restore the tiles, and a job that makes the output of them when all have ended, or says which tiles "
+        "are missing. Input and output must be where all nodes see them by the same path; see docs/hpc.md.",
+    )
+    parser.set_defaults(act=act)
+    add_job_options(parser)
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--overwrite", action="store_true", help="replace an existing output or an interrupted run")
+    again.add_argument("--resume", action="store_true", help="do what is missing of an earlier run, if there is one")
+    array = parser.add_argument_group("job array")
+    array.add_argument("--elements", type=int, default=16, metavar="N", help="at most so many (default 16)")
+    array.add_argument("--concurrent", type=int, metavar="N", help="at most so many at once (default: no limit)")
+    array.add_argument("--command", metavar="WORDS", help="what starts gpudecon on the nodes (default: this Python)")
+    array.add_argument("--dry-run", action="store_true", help="print the scripts, change and submit nothing")
+    add_slurm_options(parser)
+
+
+def act(args: argparse.Namespace) -> int:
+    """Carry out the verb."""
+    from gpudecon.engine.run import prepare
+    from gpudecon.engine.slurm import Array, elements_left
+    from gpudecon.engine.workspace import folder_of
+
+    _check(args)
+    check_format(args, replaces=args.overwrite or args.resume)
+    job = job_of(args)
+    plan = plan_of(job, args)
+    array = Array(
+        folder=folder_of(plan.output),
+        output=Path(plan.output),
+        elements=min(args.elements, len(plan)),
+        resources=resources_of(args),
+        command=args.command or f"{shlex.quote(sys.executable)} -m gpudecon",
+        device=args.device,
+        threads=args.threads or args.cpus,
+        concurrent=args.concurrent,
+    )
+    if args.dry_run:
+        print(array.script(range(array.elements)))
+        print(array.finish_script(), end="")
+        return 0
+    array.check_idle()
+    with prepare(job, plan, resume=args.resume, overwrite=args.overwrite) as workspace:
+        tasks = len(workspace.plan)
+        remaining = set(workspace.remaining())
+        left = elements_left(array.elements, tasks, set(range(tasks)) - remaining)
+        jobs = array.submit(left)
+    print(
+        f"gpudecon: {len(remaining)} of {tasks} tiles to do in {len(left)} elements: job{'s' * (len(jobs) > 1)} "
+        f"{' and '.join(jobs)}; logs in {array.folder / 'slurm'}, of the last job in {array.output}.slurm.log",
+        file=sys.stderr,
+    )
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    from gpudecon.backend import get_backend
+    from gpudecon.engine.slurm import MOST_ELEMENTS
+
+    if not 1 <= args.elements <= MOST_ELEMENTS:
+        raise InputError(f"--elements is {args.elements}; give a number from 1 to {MOST_ELEMENTS}.")
+    if args.concurrent is not None and args.concurrent < 1:
+        raise InputError(f"--concurrent is {args.concurrent}; give a number from 1 on.")
+    if args.memory is None and args.tile is None and args.device != "cpu" and get_backend("auto").name == "cpu":
+        raise InputError(
+            "This machine has no GPU from whose memory the tile could be chosen; give --memory, such as two thirds of "
+            "what the GPUs of the nodes have, or --tile, or --device cpu."
+        )

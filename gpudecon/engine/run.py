@@ -1,0 +1,223 @@
+"""A run: the tasks of a plan carried out, by this process or by others, and the output finished."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from gpudecon.backend import Array, Transfer
+from gpudecon.deconvolve import Info
+from gpudecon.engine.conveyor import Busy, Conveyor
+from gpudecon.engine.finish import finish
+from gpudecon.engine.job import Job
+from gpudecon.engine.memory import AHEAD, BEHIND
+from gpudecon.engine.plan import Plan, Task
+from gpudecon.engine.remarks import noted_warnings
+from gpudecon.engine.seams import Seam
+from gpudecon.engine.tile import Restored, Worker, name_of, part_of
+from gpudecon.engine.workspace import Workspace, begin, folder_of, keep_psfs, tiles_path
+from gpudecon.errors import GpudeconError, GpudeconWarning, InputError, RunError, StoppedError
+from gpudecon.io import check_output, read
+from gpudecon.io.metadata import check_describable
+from gpudecon.io.store import Store
+from gpudecon.psf.psf import as_psf
+
+DIVERGENCE_EVERY = 10  # iterations, where a stack is one tile and somebody watches; each costs a blur
+
+
+class Progress(Protocol):
+    """Whoever watches: told how many iterations are to come, and after each of them how it went."""
+
+    def expect(self, iterations: int, remark: str = "") -> None: ...
+    def __call__(self, name: str, iteration: int, estimate: Array, info: Info) -> None: ...
+
+
+Execute = Callable[[Workspace, Sequence[int]], object]
+"""Carries out these tasks of a workspace's plan, and returns when all of them are in its journal, or raises."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The provenance record of the output, how busy this process was (None where others did the work), and the seams
+    that were looked at.
+    """
+
+    record: dict[str, Any]
+    busy: Busy | None = None
+    seams: tuple[Seam, ...] = ()
+
+
+def run(
+    job: Job,
+    plan: Plan,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    verify: bool = False,
+    seams: bool = False,
+    execute: Execute | None = None,
+    progress: Progress | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    command: str = "the same run with resume=True",
+) -> Outcome:
+    """Carry out a plan; the output appears in its place when it is complete.
+
+    Parameters
+    ----------
+    job, plan
+        What is to be done, and `plan_job` of it.
+    resume
+        Go on with an interrupted run of the same plan; begin anew where there is none, and do nothing where the output
+        is there already and was made by this plan.
+    overwrite
+        Replace an existing output, and give up an interrupted run; the output stays until it is replaced.
+    verify
+        Read what was written again and compare checksums before the output is moved into place.
+    seams
+        Restore some places between tiles again with twice the halo, and warn where the result depends on it.
+    execute
+        Who carries out the tasks; None: this process (`in_this_process`).
+    stop
+        Asked between tiles; once it says True, what is in hand is finished and `StoppedError` is raised.
+    command
+        How to go on after an interruption, for the sentence that says so.
+
+    A run that fails before its first tile is done, or for the input's sake, leaves nothing behind; any other keeps what
+    is done, and its error says how to go on.
+    """
+    if resume and (record := _made(plan)) is not None:
+        return Outcome(record)
+    with prepare(job, plan, resume=resume, overwrite=overwrite) as workspace, _kept(workspace, command):
+        tasks = workspace.remaining()
+        busy = None
+        if execute is not None:
+            with workspace.shared():
+                execute(workspace, tasks)
+        elif tasks:
+            busy = in_this_process(Worker(workspace, job.image), tasks, progress, stop)
+        found = _checked_seams(Worker(workspace, job.image)) if seams else ()
+        return Outcome(finish(workspace, verify=verify, stop=stop), busy, found)
+
+
+def _checked_seams(worker: Worker) -> tuple[Seam, ...]:
+    """Those of all channels; a warning where tiles do not fit together."""
+    plan = worker.plan
+    found = []
+    for channel in plan.channels if len(plan.tiling) > 1 else ():
+        of_channel = worker.seams(channel)
+        loose = [seam.difference for seam in of_channel if not seam.is_tight]
+        if loose:
+            warnings.warn(
+                f"{part_of(plan, channel)}: at {len(loose)} of {len(of_channel)} places between tiles twice the halo "
+                f"changes the result by up to {max(loose):.2g} of the local value; give larger tiles, or the memory "
+                "for one.",
+                GpudeconWarning,
+                stacklevel=3,
+            )
+        found += of_channel
+    return tuple(found)
+
+
+def _made(plan: Plan) -> dict[str, Any] | None:
+    """The record of the output, if this plan has made it and nothing is left to be done."""
+    if not Path(plan.output).exists() or folder_of(plan.output).exists():
+        return None
+    record = read(plan.output).provenance
+    return record if record.get("plan", {}).get("hash") == plan.hash else None
+
+
+def prepare(job: Job, plan: Plan, *, resume: bool = False, overwrite: bool = False) -> Workspace:
+    """The workspace of a plan, new with all that is needed in it, or resumed; other runs are kept out until it closes.
+
+    Raises `InputError` where another run is at work or in the way, and where what is to be resumed was another plan.
+    """
+    described = job.image.select(plan.channels, plan.timepoints)
+    check_describable(described)
+
+    def fill(folder: Path) -> list[str]:
+        tiles = tiles_path(plan)
+        is_output = tiles.name == Path(plan.output).name
+        layout: dict[str, Any] = {"ngff": plan.ngff, "chunk": plan.chunks, "shard": plan.shards}
+        with noted_warnings() as said:
+            keep_psfs(folder, [as_psf(psf, len(job.image.spatial_axes), job.image.voxel_um) for psf in job.psfs])
+            Store.create(tiles, described, dtype=np.float32, pyramid=is_output, **layout)
+            if not is_output and check_output(plan.output, overwrite) == "OME-Zarr":
+                Store.create(folder / Path(plan.output).name, described, dtype=plan.dtype, **layout)
+        return [*job.remarks, *said]
+
+    return begin(plan, fill, resume=resume, overwrite=overwrite)
+
+
+def in_this_process(
+    worker: Worker,
+    tasks: Sequence[int],
+    progress: Progress | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Busy:
+    """Carry out these tasks, reading ahead and writing behind; `StoppedError` where ``stop`` ended it early."""
+    plan = worker.plan
+
+    name = partial(name_of, plan)
+
+    def compute(task: Task, block: Transfer) -> Restored:
+        if progress is None:
+            return worker.compute(task, block)
+        every = DIVERGENCE_EVERY if len(plan.tiling) == 1 else 0
+        return worker.compute(task, block, partial(progress, name(task)), divergence_every=every)
+
+    _decide(worker, tasks, progress)
+    conveyor = Conveyor(worker.read, compute, worker.write, name, ahead=AHEAD, behind=BEHIND)
+    busy = conveyor.run(map(plan.task, tasks), stop)
+    if worker.workspace.remaining():
+        raise StoppedError("Stopped as asked.")
+    return busy
+
+
+def _decide(worker: Worker, tasks: Sequence[int], progress: Progress | None) -> None:
+    """Decide the constants of all channels, lest one of them shows only after hours that it cannot be restored."""
+    plan = worker.plan
+    left = Counter(plan.task(index).channel for index in tasks)
+    for channel, count in left.items():
+        constants = worker.constants(channel)
+        if progress is None:
+            continue
+        if plan.settings["stop"] == "fixed":
+            progress.expect(count * int(plan.options.get("iterations", 1)))
+        elif constants is not None:
+            chosen = constants.iterations
+            progress.expect(count * chosen, f"{part_of(plan, channel)}: {chosen} iterations chosen")
+
+
+@contextmanager
+def _kept(workspace: Workspace, command: str) -> Iterator[None]:
+    """After an error keep what is done and say so, or leave nothing behind."""
+    was_new = not workspace.journal.done("tile")
+    try:
+        yield
+    except BaseException as error:
+        done = len(workspace.journal.done("tile"))
+        is_lost = done == 0 or (was_new and isinstance(error, InputError))
+        if is_lost:
+            workspace.discard()
+        note = (
+            "Nothing was left behind."
+            if is_lost
+            else f"{done} of {len(workspace.plan)} tiles are done and kept; go on with: {command}"
+        )
+        if isinstance(error, OSError):
+            said = f"Writing {workspace.plan.output} failed: {error.strerror or error}."
+            raise RunError(f"{said} {note}") from error
+        if is_lost:
+            raise
+        if isinstance(error, GpudeconError):
+            raise type(error)(f"{error} {note}") from error
+        error.add_note(note)
+        raise

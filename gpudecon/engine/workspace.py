@@ -1,0 +1,297 @@
+"""Workspace: the folder ``.NAME.gpudecon`` beside an output NAME, in which it is built, and by which a run goes on.
+
+It holds what a resumed run needs: ``plan.json``, the PSFs, the constants, the journal, and the pixels so far.  The
+folder is there from the first task to the moment when the complete output is moved into its place.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import io
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from gpudecon.engine.journal import Journal
+from gpudecon.engine.plan import Plan
+from gpudecon.errors import InputError, RunError
+from gpudecon.io import check_output
+from gpudecon.io.durable import write_durably
+from gpudecon.io.staging import move_into_place, output_format
+from gpudecon.psf.psf import PSF
+
+
+def folder_of(output: str | os.PathLike[str]) -> Path:
+    """Where the run that makes ``output`` has its workspace."""
+    target = Path(output)
+    return target.with_name(f".{target.name}.gpudecon")
+
+
+def keep_psfs(folder: Path, psfs: Sequence[PSF]) -> None:
+    """Put PSFs where `Workspace.psfs` finds them."""
+    for position, psf in enumerate(psfs):
+        held = io.BytesIO()
+        np.savez(held, array=psf.array, voxel_um=np.array(psf.voxel_um or (), np.float64))
+        write_durably(folder / f"psf-{position:04d}.npz", held.getvalue())
+
+
+def tiles_path(plan: Plan) -> Path:
+    """Where the tiles are written: into the output itself, if that is OME-Zarr in their type, else beside it."""
+    is_output = output_format(plan.output) == "OME-Zarr" and plan.dtype == "float32"
+    return folder_of(plan.output) / (Path(plan.output).name if is_output else "tiles.zarr")
+
+
+class Workspace:
+    """An open workspace; ``with`` lets go of its locks and files.
+
+    ``path`` is where the output is built under its own name; ``plan`` is what is to be done; ``journal`` what is done.
+    """
+
+    def __init__(self, folder: Path, lock: Lock | None = None) -> None:
+        self.folder = folder
+        self.journal = Journal(folder / "journal")
+        self._lock = lock
+        self.plan = Plan.from_json(_read(folder / "plan.json"))
+        described = json.loads(_read(folder / "run.json"))
+        self._overwrite = bool(described["overwrite"])
+        self.remarks = tuple(described["remarks"])
+        self.path = folder / Path(self.plan.output).name
+        self.tiles = tiles_path(self.plan)
+
+    @classmethod
+    def open(cls, folder: Path, *, alone: bool = False) -> Self:
+        """For one of many workers, while no run may begin, resume or finish here; or ``alone``, to finish."""
+        _read(folder / "plan.json")  # else the lock would make a folder a workspace
+        lock = Lock(folder / "lock", shared=not alone)
+        try:
+            return cls(folder, lock)
+        except BaseException:
+            lock.release()
+            raise
+
+    @property
+    def psfs(self) -> tuple[PSF, ...]:
+        """On the image's grid: one for all channels of the job, or one for each, or none."""
+        psfs = []
+        for path in sorted(self.folder.glob("psf-*.npz")):
+            with np.load(path) as held:
+                psfs.append(PSF(held["array"], tuple(held["voxel_um"].tolist()) or None))
+        return tuple(psfs)
+
+    def remaining(self) -> list[int]:
+        """The tasks of the plan that are not done."""
+        done = self.journal.done("tile")
+        return [index for index in range(len(self.plan)) if index not in done]
+
+    def decided(self, name: str, decide: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What the first worker that came here decided; the others wait for it meanwhile and take the same."""
+        path = self.folder / f"{name}.json"
+        with _waited_for(self.folder / f"{name}.lock"):
+            if not path.exists():
+                write_durably(path, json.dumps(decide()).encode())
+            found: dict[str, Any] = json.loads(path.read_bytes())
+        return found
+
+    def note_device(self, described: dict[str, Any]) -> None:
+        """Keep what a worker computes with, for the record; the same again is kept once."""
+        text = json.dumps(described, sort_keys=True).encode()
+        path = self.folder / f"device-{hashlib.sha256(text).hexdigest()[:16]}.json"
+        if not path.exists():
+            write_durably(path, text)
+
+    @property
+    def devices(self) -> list[dict[str, Any]]:
+        """What all workers computed with."""
+        return [json.loads(path.read_bytes()) for path in sorted(self.folder.glob("device-*.json"))]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What came up when constants were decided."""
+        found = [json.loads(path.read_bytes()) for path in sorted(self.folder.glob("constants-*.json"))]
+        return [text for decided in found for text in decided["warnings"]]
+
+    @property
+    def completed(self) -> dict[str, Any] | None:
+        """The record of the output, once nothing is left to do but `commit`."""
+        path = self.folder / "complete.json"
+        found: dict[str, Any] | None = json.loads(path.read_bytes()) if path.exists() else None
+        return found
+
+    def commit(self, record: dict[str, Any]) -> None:
+        """Move the output, which is complete, into its place, and remove the folder."""
+        write_durably(self.folder / "complete.json", json.dumps(record).encode())
+        if self.path.exists():  # else it was moved before, and the process ended while the folder was removed
+            try:
+                move_into_place(self.path, Path(self.plan.output), self._overwrite)
+            except InputError as error:  # no fault of the input: another output has come there meanwhile
+                raise RunError(str(error)) from error
+        for path in self.folder.iterdir():
+            if path.name not in ("plan.json", "run.json", "complete.json"):  # with these `commit` can be done again
+                _remove(path)
+        self.discard()
+
+    def discard(self) -> None:
+        """Remove the folder and whatever is in it."""
+        (self.folder / "plan.json").unlink(missing_ok=True)  # first: a journal without its tiles would not be true
+        _remove(self.folder)
+        self.close()
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Within it other processes may work on the tasks, and other runs are still kept out."""
+        assert self._lock is not None
+        self._lock.change(shared=True)
+        try:
+            yield
+        finally:
+            self._lock.change(shared=False)
+
+    def close(self) -> None:
+        """Let go of files and locks; the folder stays."""
+        self.journal.close()
+        if self._lock is not None:
+            self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def begin(
+    plan: Plan, fill: Callable[[Path], Sequence[str]], *, resume: bool = False, overwrite: bool = False
+) -> Workspace:
+    """The workspace for a plan: a new one, or with ``resume`` that of an interrupted run of the same plan.
+
+    ``fill`` puts the PSFs and the empty stores into a new folder, and returns the warnings so far for the record.
+    Raises `InputError` where another run is at work, where an interrupted one would be lost that was not given up by
+    ``overwrite``, and where the one to resume did something else.
+    """
+    folder = folder_of(plan.output)
+    try:
+        folder.mkdir(exist_ok=True)
+        lock = Lock(folder / "lock")
+    except OSError as error:
+        raise InputError(f"The output {plan.output} cannot be written: {error.strerror}.") from error
+    is_new = False
+    try:
+        if (folder / "plan.json").exists():
+            if resume:
+                return _resumed(plan, folder, lock)
+            if not overwrite:
+                raise _in_the_way(plan, folder)
+        is_new = True
+        check_output(plan.output, overwrite)
+        (folder / "plan.json").unlink(missing_ok=True)  # first: without it nothing of the rest counts
+        for path in folder.iterdir():
+            if path.name != "lock":
+                _remove(path)
+        described = {"overwrite": overwrite, "remarks": list(fill(folder))}
+        write_durably(folder / "run.json", json.dumps(described).encode())
+        write_durably(folder / "plan.json", plan.to_json().encode())  # last: with it the workspace is complete
+        return Workspace(folder, lock)
+    except BaseException as error:
+        if is_new:
+            _remove(folder)
+        lock.release()
+        if isinstance(error, OSError):
+            raise RunError(
+                f"Writing {plan.output} failed: {error.strerror or error}. Nothing was left behind."
+            ) from error
+        raise
+
+
+def _resumed(plan: Plan, folder: Path, lock: Lock) -> Workspace:
+    workspace = Workspace(folder, lock)
+    changes = plan.with_tiles_of(workspace.plan).differences(workspace.plan)
+    if changes:
+        raise InputError(
+            f"The interrupted run of {plan.output} cannot be resumed, since it is not the same: {'; '.join(changes)}. "
+            "Give the settings that it was begun with, or --overwrite to begin anew."
+        )
+    return workspace
+
+
+def _in_the_way(plan: Plan, folder: Path) -> InputError:
+    return InputError(
+        f"An interrupted run of {plan.output} is in {folder} ({len(Journal(folder / 'journal').done('tile'))} of "
+        "its tiles are done); go on with it by --resume, or give it up by --overwrite."
+    )
+
+
+class Lock:
+    """A lock on a file, of this process alone or ``shared`` among workers; it ends with the process, however that ends.
+
+    Raises `InputError` with the holder's host and process where it cannot be had.
+    """
+
+    def __init__(self, path: Path, *, shared: bool = False) -> None:
+        while True:
+            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.read(file, 200).decode(errors="replace")
+                os.close(file)
+                raise InputError(
+                    f"Another run is at work in {path.parent} ({holder or 'just begun'}); wait for it, or choose "
+                    "another output."
+                ) from None
+            if os.fstat(file).st_nlink:
+                break
+            os.close(file)  # its folder was removed between our two steps
+        os.ftruncate(file, 0)
+        os.pwrite(file, f"process {os.getpid()} on {socket.gethostname()}, since {time.ctime()}".encode(), 0)
+        self._file: int | None = file
+
+    def change(self, *, shared: bool) -> None:
+        """Let others have it, too, or wait until they have given it back."""
+        assert self._file is not None
+        fcntl.flock(self._file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Give the lock back; without effect the second time."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+@contextmanager
+def _waited_for(path: Path) -> Iterator[None]:
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError as error:
+        raise InputError(f"{path.parent} is no workspace of gpudecon: {error.strerror} ({path.name}).") from error
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()

@@ -1,0 +1,139 @@
+"""Runs whose tasks are carried out by real Dask workers: nothing lost, nothing listening, errors that name the tile."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import contextmanager
+
+import distributed
+import numpy as np
+import psutil
+import pytest
+
+import gpudecon as gd
+from gpudecon.engine import dask_cluster, dask_executor
+from gpudecon.engine.dask_executor import DaskExecutor
+from gpudecon.engine.run import run
+from gpudecon.errors import InputError, RunError, StoppedError
+
+
+@pytest.fixture(scope="module")
+def client():
+    """Of a cluster of two workers that share the CPU."""
+    with dask_cluster.local_cluster(dask_cluster.LocalWorkers.of("cpu", workers=2)) as client:
+        client.wait_for_workers(2)
+        yield client
+
+
+@pytest.fixture
+def dask(client):
+    """A function that makes an executor on these workers."""
+
+    @contextmanager
+    def cluster(_):
+        yield client
+
+    def make(**options):
+        return DaskExecutor(cluster, threads=1, **options)
+
+    return make
+
+
+@pytest.fixture
+def expected(planned):
+    """Pixels of the same run in this process."""
+    job, plan = planned("expected.ome.zarr")
+    run(job, plan)
+    return np.asarray(gd.read(plan.output).data)
+
+
+def listing(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_worker_is_killed(dask, client, planned, expected, tmp_path):
+    job, plan = planned()
+    reported = []
+
+    def report(name, record):
+        reported.append(record.task)
+        if len(reported) == 3:
+            pids = client.run(os.getpid)
+            os.kill(next(iter(pids.values())), signal.SIGKILL)
+
+    done = run(job, plan, execute=dask(report=report))
+    np.testing.assert_array_equal(np.asarray(gd.read(plan.output).data), expected)
+    assert sorted(reported) == list(range(len(plan)))
+    assert listing(tmp_path) == ["expected.ome.zarr", "in.ome.zarr", "out.ome.zarr"]
+    assert done.record["plan"]["hash"] == plan.hash
+    client.wait_for_workers(2)
+
+
+def test_stopped_and_resumed(dask, planned, expected):
+    job, plan = planned()
+    reported = []
+
+    def report(name, record):
+        reported.append(record.task)
+
+    with pytest.raises(StoppedError, match=rf"\d+ of {len(plan)} tiles are done and kept; go on"):
+        run(job, plan, execute=dask(report=report, stop=lambda: len(reported) >= 2))
+    before = set(reported)
+    assert 2 <= len(before) < len(plan)
+    reported.clear()
+    run(job, plan, resume=True, execute=dask(report=report))
+    assert sorted(reported) == sorted(set(range(len(plan))) - before)
+    np.testing.assert_array_equal(np.asarray(gd.read(plan.output).data), expected)
+
+
+def test_a_failing_tile_is_named(dask, planned, series, expected):
+    """A chunk of the input cannot be decoded from the first finished tile on, and then it can."""
+    job, plan = planned()
+    path = series[0] / "0" / "c" / "1" / "0" / "0" / "0" / "0"
+    whole = path.read_bytes()
+
+    def damage(name, record):
+        path.write_bytes(whole[: len(whole) // 2])
+
+    with pytest.raises(RunError, match=r"in\.ome\.zarr, channel 0, time point 1, tile \d of 8: .*damaged.* go on with"):
+        run(job, plan, execute=dask(report=damage))
+    path.write_bytes(whole)
+    run(job, plan, resume=True, execute=dask())
+    np.testing.assert_array_equal(np.asarray(gd.read(plan.output).data), expected)
+
+
+def test_workers_of_another_version_are_refused(dask, planned, tmp_path, monkeypatch):
+    monkeypatch.setattr(dask_executor, "__version__", "0.0.1")
+    job, plan = planned()
+    with pytest.raises(
+        InputError, match=rf"worker tls://127\.0\.0\.1:\d+ has gpudecon {gd.__version__}, this is 0\.0\.1"
+    ):
+        run(job, plan, execute=dask())
+    assert listing(tmp_path) == ["in.ome.zarr"]
+
+
+def test_nothing_listens_but_on_loopback_and_with_a_certificate(client):
+    """Neither the scheduler, in this process, nor its children."""
+    assert client.scheduler.address.startswith("tls://127.0.0.1:")
+    processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    ports = {c.laddr for p in processes for c in p.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+    assert len(ports) >= 3
+    assert {address.ip for address in ports} == {"127.0.0.1"}
+    with pytest.raises(OSError, match=r"(?i)ssl|certificate|closed"):
+        distributed.Client(client.scheduler.address, security=distributed.Security.temporary(), timeout=5)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("tcp://127.0.0.1:1", "No Dask scheduler answers at tcp"),
+        ("tls://127.0.0.1:1", "No Dask scheduler answers at tls"),
+        ("node", "'node' is no address"),
+    ],
+)
+def test_addresses_without_a_scheduler(address, said, monkeypatch):
+    monkeypatch.setattr(dask_cluster, "PATIENCE", 1)
+    cluster = dask_cluster.existing_cluster(address)
+    with pytest.raises(InputError, match=said):
+        cluster.__enter__()
