@@ -177,7 +177,7 @@ def unexplained(problem: Problem, estimate: Array) -> Unexplained | None:
 
 
 def _cells(problem: Problem, residual: Array) -> Cells:
-    """The spectrum of ``residual``, the image's part of ``model.work``, faded towards the faces and gathered in cells."""
+    """The spectrum of ``residual``, the image's part of ``model.work``, faded towards the faces, gathered in cells."""
     model, xp = problem.model, problem.backend.xp
     windows = [fading(n, LEAST_FADING) for n in model.image_shape]
     independent = _independent(problem, windows)
