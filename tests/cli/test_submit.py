@@ -199,3 +199,12 @@ def test_array_with_a_cancelled_and_a_requeued_element(cli, run_line, expected, 
     wait_for(lambda: "written: 16 tiles" in log.read_text())
     np.testing.assert_array_equal(np.asarray(cli.read().data), expected)
     assert not folder.exists()
+
+
+@pytest.mark.slow
+def test_dask_workers_in_jobs(cli, run_line, expected, slurm):
+    said = cli(f"run {run_line} --scheduler slurm --workers 2 --interface lo --mem 1G --cpus 1 --gres gpu:1").stderr
+    assert len(re.findall(r"stack.tif, tile \d+ of 16: ", said)) == 16
+    np.testing.assert_array_equal(np.asarray(cli.read().data), expected)
+    assert not (cli.folder / ".out.ome.zarr.gpudecon").exists()
+    wait_for(lambda: "gpudecon-worker" not in output("squeue", "--noheader", "--format=%j"))
