@@ -115,7 +115,7 @@ def test_independent_frequencies_are_those_that_the_spread_of_the_power_tells(as
         problem = problem_of(image, None, decon.conditions, decon.method, decon._model, decon._voxel_um)
         estimate = problem.model.empty()
         estimate[...] = 0
-        cells = _cells(problem, _residual(problem, problem.model.blur(estimate)))
+        cells = _cells(problem, _residual(problem, estimate))
         outer = np.arange(cells.power.shape[1])[None] > 8
         means.append(cells.mean(cells.power, outer & (cells.number > 0)) * problem.highest**2)
     spread = np.var(means) / np.mean(means) ** 2
