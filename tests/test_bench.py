@@ -170,3 +170,16 @@ def test_quality_tables_replace_what_is_between_the_markers(quality: Path, tmp_p
     assert once.split(end)[1] == committed.split(end)[1]
     rows = of_section(checked_rows(quality / "quality.jsonl"), "restoration", name="rl", optic="widefield", photons=20)
     assert f"| rl | {statistics.median(row['nrmse'] for row in rows):.3f} |" in once
+
+
+def test_plan_of_many_tiles(tmp_path: Path) -> None:
+    run_script("plan.py", "--quick", "-o", str(tmp_path / "plan.jsonl"))
+    _, given, searched = checked_rows(tmp_path / "plan.jsonl")
+    assert given["tiles"] == 100
+    assert searched["bytes"] < 500e6
+
+
+def test_memory_model_is_compared(tmp_path: Path) -> None:
+    run_script("memory.py", "--quick", "-o", str(tmp_path / "memory.jsonl"))
+    rows = checked_rows(tmp_path / "memory.jsonl")
+    assert len(rows) == 1 + 3 * 2 * 2  # edges, libraries, types

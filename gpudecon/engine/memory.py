@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -152,7 +153,7 @@ class _Count:
     def is_iterative(self) -> bool:
         return hasattr(self.method, "iterations")
 
-    @property
+    @cached_property
     def domain(self) -> Shape:
         return self.box if self.psf_shape is None else padded_shape(self.box, self.psf_shape, self.edges, self.backend)
 
