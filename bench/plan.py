@@ -4,8 +4,8 @@ python bench/plan.py -o bench/results/plan.jsonl
 python bench/plan.py --quick -o /tmp/plan.jsonl
 
 The image is an OME-Zarr store without a single chunk.  ``seconds`` on the clock, ``cpu_seconds`` of the processor and
-``bytes`` (resident, at most) are of the whole process, the interpreter's start included; ``json_bytes`` is the length of
-what it prints.  The tile is given, or searched for a memory.
+``bytes`` (resident, at most) are of the whole process, the interpreter's start included; ``json_bytes`` is the length
+of what it prints.  The tile is given, or searched for a memory.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from gpudecon import __version__
 from gpudecon.backend.slabs import available_cores
 
 HERE = Path(__file__).parent
-PACKAGES = ("numpy", "scipy", "ducc0", "pyfftw", "scikit-image", "RedLionfish", "cucim-cu12", "cucim-cu13")
+PACKAGES = ("numpy", "scipy", "ducc0", "pyfftw", "scikit-image", "RedLionfish", "zarr", "cucim-cu12", "cucim-cu13")
 Row = dict[str, Any]
 
 # The numbers of a row that the printed table shows beside its time, and what they are called there.
@@ -26,6 +26,8 @@ FIGURES = {
     "fraction_of_floor": "of floor",
     "relative_error": "rel. error",
     "gb_per_s": "GB/s",
+    "mib_per_s": "MiB/s",
+    "ratio_to_bare_file": "x bare file",
 }
 
 

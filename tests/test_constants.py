@@ -16,7 +16,7 @@ from gpudecon.pilot import survey
 from gpudecon.recording import Conditions
 
 VARIANTS = [
-    *((name, {}) for name in gd.METHODS if name != "homomorphic"),
+    *((name, {}) for name, method in gd.METHODS.items() if method().divisible),
     ("rl", {"acceleration": "biggs", "start": "wiener", "tv": 0.01}),
     ("rl", {"back_projector": "wb", "acceleration": "biggs"}),
     ("rl", {"back_projector": "omw", "alpha": 1e-3, "iterations": 12}),  # diverges: the guard takes steps back
@@ -119,8 +119,8 @@ def test_what_cannot_be_done_in_parts_is_refused(settled):
         gd.deconvolve(image, psf, constants=constants, iterations=20, **settings)
     with pytest.raises(InputError, match="opposite faces touch"):
         gd.deconvolve(image, psf, constants=constants, edges="periodic", **settings)
-    for name, options in (("homomorphic", {}), ("wiener", {"noise_to_signal": "spectrum"})):
-        used = psf if name == "wiener" else None
+    for name, options in (("homomorphic", {}), ("ictm", {}), ("wiener", {"noise_to_signal": "spectrum"})):
+        used = psf if gd.METHODS[name].needs_psf else None
         spectral = gd.Deconvolver(image.shape, used, name, device="cpu", **options).decide(image)
         with pytest.raises(InputError, match=f"{name} with these options depends on the whole image"):
             gd.deconvolve(image, used, name, constants=spectral, device="cpu", **options)

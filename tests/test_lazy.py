@@ -78,7 +78,7 @@ def test_planes_and_tasks(recorded):
 def test_what_a_lazy_array_cannot_have(recorded):
     image, psf = recorded
     lazy = da.from_array(image, chunks=(5, 20, 30))
-    with pytest.raises(InputError, match="without mask and callback"):
+    with pytest.raises(InputError, match="without mask, callback"):
         gd.deconvolve(lazy, psf, mask=np.ones(image.shape, bool))
     with pytest.raises(InputError, match="An image of the background"):
         gd.deconvolve(lazy, psf, background=np.ones(image.shape))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from gpudecon._version import __version__
-from gpudecon.errors import GpudeconError
+from gpudecon.errors import GpudeconError, StoppedError
 
 
 class _Parser(argparse.ArgumentParser):
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         status: int = args.act(args)
     except GpudeconError as error:
-        print(f"gpudecon: error: {error}", file=sys.stderr)
+        print(f"gpudecon: {'' if isinstance(error, StoppedError) else 'error: '}{error}", file=sys.stderr)
         return error.exit_status
     except MemoryError as error:
         print(f"gpudecon: error: out of memory ({error}); use a smaller image or PSF.{_notes(error)}", file=sys.stderr)

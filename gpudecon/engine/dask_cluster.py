@@ -141,6 +141,7 @@ def slurm_cluster(
     from dask_jobqueue import SLURMCluster
     from distributed import Client
 
+    logs.mkdir(exist_ok=True)
     options = [*resources.options(with_gres=True), "--ntasks=1", "--job-name=gpudecon-worker"]
     common = {"interface": interface, "security": certificates and certificates.security()}
     with (
@@ -158,7 +159,7 @@ def slurm_cluster(
         ) as cluster,
         Client(cluster, timeout=PATIENCE) as client,
     ):
-        cluster.adapt(minimum_jobs=jobs, maximum_jobs=jobs)  # unlike scale, it replaces jobs that have ended
+        cluster.scale(jobs=jobs)  # not adapt, which would replace jobs that fail as fast as they do
         yield client
 
 

@@ -69,7 +69,7 @@ class FistaTV:
 
     def reach(self, spread: Spread) -> float:
         """See `Method`."""
-        return 12 * spread.radius
+        return 13 * spread.radius
 
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the estimate after each iteration."""

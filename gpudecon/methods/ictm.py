@@ -16,7 +16,7 @@ from gpudecon.methods.least_squares import inner_product, restrict
 from gpudecon.methods.problem import Problem, check_options
 from gpudecon.methods.reach import Spread
 from gpudecon.methods.start import flat_start
-from gpudecon.methods.wiener import TYPICAL, least_risk_ratio
+from gpudecon.methods.wiener import least_risk_ratio
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ICTM:
     counts_only: ClassVar[bool] = False
     needs_psf: ClassVar[bool] = True
     takes_mask: ClassVar[bool] = True
-    divisible: ClassVar[bool] = True
+    divisible: ClassVar[bool] = False  # the steps that suit one part of an image let another one diverge
     promises: ClassVar[frozenset[str]] = frozenset()
 
     iterations: int = 30
@@ -71,8 +71,7 @@ class ICTM:
 
     def reach(self, spread: Spread) -> float:
         """See `Method`."""
-        gamma = TYPICAL if isinstance(self.gamma, str) else self.gamma
-        return spread.of_filter(lambda h, _: np.conj(h) / (np.abs(h) ** 2 + gamma))
+        return math.inf
 
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the estimate after each iteration."""
@@ -80,66 +79,49 @@ class ICTM:
         data = problem.data()
         gamma = least_risk_gamma(problem) if self.gamma == "auto" else self.gamma
         lowest = 0.0 if self.nonnegative else -math.inf
-        dot, record = inner_product(problem), problem.record
-        value, slope = math.inf, 0.0
-
-        def residual() -> None:
-            """``work`` <- M (g - b - H f)."""
-            ops.residual(model.blur(estimate), data.image, data.background, data.background_image, data.mask)
+        dot = inner_product(problem)
 
         def functional() -> float:
-            """|M (H f + b - g)|^2 + gamma |f|^2, where the residual is in ``work``."""
-            return dot(model.work, model.work) + gamma * dot(estimate, estimate)
+            """|M (H f + b - g)|^2 + gamma |f|^2; leaves the residual M (g - b - H f) in ``work``."""
+            work = model.blur(estimate)
+            ops.residual(work, data.image, data.background, data.background_image, data.mask)
+            return dot(work, work) + gamma * dot(estimate, estimate)
 
-        def descend() -> float:
-            """Descent <- half the negative gradient, 0 where it points out of the bound; returns Polak and Ribiere's
-            factor for the direction before.
+        def descend() -> tuple[float, float]:
+            """Descent <- half the negative gradient, 0 where it points out of the bound; (|descent|^2, its product
+            with the one before).
             """
             work = model.adjoint()
             ops.bounded_sum(work, estimate, estimate, 1.0, -gamma, lowest)
-            beta = record.number("beta", polak_ribiere)
+            with_last = dot(work, descent)
             descent[...] = work
-            return beta
-
-        def polak_ribiere() -> float:
-            nonlocal slope
-            last_slope, slope = slope, dot(model.work, model.work)
-            return max(0.0, slope - dot(model.work, descent)) / last_slope if last_slope > 0 else 0.0
-
-        def exact_step() -> float:
-            along = dot(direction, descent)
-            work = restrict(model.blur(direction), data)
-            curvature = dot(work, work) + gamma * dot(direction, direction)
-            return along / curvature if curvature > 0 else 0.0
-
-        def has_risen() -> bool:
-            nonlocal value
-            last, value = value, functional()
-            return value > last
+            return dot(descent, descent), with_last
 
         estimate = flat_start(problem, data, problem.weights(data))
         before, direction, descent = (model.empty() for _ in range(3))
         direction[...] = 0
         descent[...] = 0
-        residual()
-        record.number("risen", has_risen)
-        beta = descend()
+        value, (slope, _), beta = functional(), descend(), 0.0
         for _ in range(self.iterations):
             ops.bounded_sum(direction, descent, estimate, beta, 1.0, lowest)
-            if record.number("turned", lambda: dot(direction, descent) <= 0):
+            along = dot(direction, descent)
+            if along <= 0:
                 direction[...] = descent
-            step = record.number("step", exact_step)
+                along = slope
+            work = restrict(model.blur(direction), data)
+            curvature = dot(work, work) + gamma * dot(direction, direction)
             before[...] = estimate
-            ops.projected_step(estimate, direction, step, lowest)
-            residual()
-            if record.number("risen", has_risen):
+            ops.projected_step(estimate, direction, along / curvature if curvature > 0 else 0.0, lowest)
+            last, value = value, functional()
+            if value > last:
                 # |H| <= 1, so the functional bends nowhere more than 1 + gamma, and this step cannot raise it
                 estimate[...] = before
                 direction[...] = descent
                 ops.projected_step(estimate, descent, 1 / (1 + gamma), lowest)
-                residual()
-                record.number("risen", has_risen)
-            beta = descend()
+                value = functional()
+            last_slope = slope
+            slope, with_last = descend()
+            beta = max(0.0, slope - with_last) / last_slope if last_slope > 0 else 0.0
             yield estimate
 
 

@@ -7,13 +7,14 @@ import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpudecon.backend import Array
 from gpudecon.errors import InputError
-from gpudecon.methods.back_projector import CUTOFF_PER_ALPHA, BackProjector, automatic_alpha
+from gpudecon.methods.back_projector import CUTOFF_PER_ALPHA, LEAST_ALPHA, BackProjector, automatic_alpha
 from gpudecon.methods.least_squares import inner_product
 from gpudecon.methods.problem import Data, Problem, check_options
 from gpudecon.methods.reach import Spread
@@ -119,8 +120,19 @@ class RichardsonLucy:
 
     def reach(self, spread: Spread) -> float:
         """See `Method`."""
-        is_plain = self.acceleration == "none" and self.back_projector == "matched"
-        return (6.0 if is_plain else 8.5) * spread.radius
+        if self.acceleration == "none" and self.back_projector == "matched":
+            return 6.0 * spread.radius
+        reach = 8.5 * spread.radius
+        if self.back_projector != "omw":
+            return reach
+        alpha = LEAST_ALPHA if isinstance(self.alpha, str) else self.alpha
+        cutoff = CUTOFF_PER_ALPHA * alpha if isinstance(self.cutoff, str) else self.cutoff
+
+        def transfer(h: NDArray[Any], _: NDArray[Any]) -> NDArray[Any]:
+            power: NDArray[Any] = np.abs(h) ** 2
+            return power**2 / ((power + alpha) * (power**2 + cutoff**4))
+
+        return max(reach, spread.of_filter(transfer))
 
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the estimate after each iteration."""

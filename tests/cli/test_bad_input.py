@@ -191,12 +191,11 @@ def test_cuda_where_there_is_none(refused, run_line):
     refused("demo -o demo --device cuda:1", "cuda:1 was asked for", "'cpu'")
 
 
-@pytest.mark.parametrize("bad", [0, np.nan])
 @pytest.mark.parametrize("output", ["out.ome.zarr", "out.ome.tif", "out.ome.zarr --dtype uint16"])
-def test_failure_in_the_middle(cli, run_line, stack, output, bad):
-    """The second of three time points cannot be restored: the first is not kept, an earlier output is."""
+def test_failure_in_the_middle(cli, run_line, stack, output):
+    """The second of three time points cannot be restored: nothing is kept but an earlier output."""
     good = stack.astype(np.float32)
-    frames = np.stack([good, np.full_like(good, bad), good])
+    frames = np.stack([good, np.full_like(good, np.nan), good])
     tifffile.imwrite(cli.folder / "stack.tif", frames, imagej=True, metadata={"axes": "TZYX"})
     cli(run_line.replace("out.ome.zarr", output) + " --timepoints 0")
     before = cli.listing()

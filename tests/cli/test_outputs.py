@@ -93,15 +93,12 @@ def test_provenance(cli, run_line, psf, output):
     assert all(f"gpudecon: warning: {said}\n" in done.stderr for said in record["warnings"])
 
 
-@pytest.mark.parametrize(
-    ("output", "status"),
-    [("out.ome.zarr", 1), ("out.ome.zarr --dtype uint16", 1), ("out.zarr --ngff 0.4", 1), ("out.ome.tif", 2)],
-)
-def test_disk_that_takes_no_more(cli, run_line, output, status):
-    """A limit on the size of files stands for a full disk; TIFF claims its space before the work."""
+@pytest.mark.parametrize("output", ["out.ome.zarr", "out.zarr --ngff 0.4", "out.ome.tif --dtype uint16"])
+def test_disk_that_takes_no_more(cli, run_line, output):
+    """A limit on the size of files stands for a full disk; nothing is done yet, and nothing is kept."""
     before = cli.listing()
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))"
-    done = cli(run_line.replace("out.ome.zarr", output), status=status, before=limit)
+    done = cli(run_line.replace("out.ome.zarr", output), status=1, before=limit)
     assert done.stderr.splitlines()[-1].startswith("gpudecon: error: ")
     assert "File too large" in done.stderr.splitlines()[-1]
     assert cli.listing() == before

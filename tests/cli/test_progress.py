@@ -48,17 +48,26 @@ def read(terminal):
 
 
 @pytest.mark.parametrize(
-    ("number", "status", "last"), [(signal.SIGINT, 130, "gpudecon: interrupted\n"), (signal.SIGTERM, 143, "")]
+    ("numbers", "status", "last"),
+    [
+        ([signal.SIGINT], 130, "gpudecon: interrupted in stack.tif\n"),
+        ([signal.SIGTERM] * 2, 143, "tile in hand is finished\n"),
+    ],
 )
-@pytest.mark.parametrize("output", ["out.ome.zarr", "out.ome.tif", "out.ome.tif --dtype uint16"])
-def test_stopped(cli, run_line, output, number, status, last):
+@pytest.mark.parametrize("output", ["out.ome.zarr", "out.ome.tif --dtype uint16"])
+def test_stopped_at_once(cli, run_line, output, numbers, status, last):
+    """In the first tile: nothing is done yet, and nothing is left behind.  SIGTERM is to be sent twice."""
     before = cli.listing()
     line = run_line.replace("--iterations 5", "--iterations 100000").replace("out.ome.zarr", output)
     with cli.start(line, HEEDING_CTRL_C, stderr=subprocess.PIPE) as process:
         assert process.stderr.readline() == "gpudecon: stack.tif\n"
         assert cli.listing() != before
-        process.send_signal(number)
-        said = process.communicate(timeout=20)[1]
+        said = ""
+        for number in numbers:
+            process.send_signal(number)
+            if number == signal.SIGTERM and not said:
+                said = process.stderr.readline()
+        said += process.communicate(timeout=20)[1]
     assert process.returncode == status
     assert "Traceback" not in said
     assert said.endswith(last)

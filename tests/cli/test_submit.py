@@ -1,0 +1,210 @@
+"""gpudecon submit, work and finish as processes; on a real SLURM, where one can be started, with two fake GPUs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from gpudecon.cli.cluster_options import add_cluster_options, executor_of
+from gpudecon.engine.journal import Journal
+from gpudecon.errors import InputError
+
+SHARED = Path(__file__).parents[3] / "shared" / "tools" / "slurm_one_node.sh"
+SECONDS = 60  # for whatever is waited for; a job takes a few
+
+
+@pytest.fixture
+def run_line(files, rng):
+    """The words of a run of 16 tiles that works; its output in this process is expected.ome.zarr."""
+    tifffile.imwrite(files / "stack.tif", rng.poisson(rng.gamma(0.3, 300, (9, 61, 59)) + 100).astype(np.uint16))
+    return (
+        "stack.tif -o out.ome.zarr --psf psf.tif --psf-voxel-um 0.2 0.1 0.1 --voxel-um 0.2 0.1 0.1 --background 100 "
+        "--iterations 5 --device cpu --threads 1 --tile 9 16 16"
+    )
+
+
+@pytest.fixture
+def expected(cli, run_line):
+    """Pixels of the run in one process."""
+    cli("run " + run_line.replace("out.ome", "expected.ome"))
+    return np.asarray(cli.read("expected.ome.zarr").data)
+
+
+def test_dry_run_prints_scripts_and_changes_nothing(cli, run_line):
+    before = cli.listing()
+    options = "--elements 5 --partition gpu --time 1:00:00 --sbatch '--account=lab --nice=5'"
+    done = cli(f"submit {run_line} --dry-run {options}")
+    assert cli.listing() == before
+    array, finish = re.split(r"(?m)^(?=#!/bin/bash$)", done.stdout)[1:]
+    assert "#SBATCH --array=0-4\n" in array
+    for script in (array, finish):
+        assert "#SBATCH --partition=gpu\n#SBATCH --time=1:00:00\n#SBATCH --account=lab\n" in script
+        subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+    assert '--share "$SLURM_ARRAY_TASK_ID/5" --device cpu --threads 1 &\n' in array
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--elements 0", ("--elements is 0", "1 to 1000")),
+        ("--sbatch gpu", ("'gpu' is no option of sbatch",)),
+    ],
+)
+def test_submissions_that_make_no_sense(refused, run_line, options, words):
+    refused(f"submit {run_line} {options}", *words)
+
+
+def test_tile_is_not_chosen_for_gpus_that_are_not_here(refused, run_line):
+    line = run_line.replace("--device cpu", "").replace("--tile 9 16 16", "")
+    refused(f"submit {line}", "no GPU", "--memory", "--tile", "--device cpu")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--workers 2", ("--workers has no meaning without --scheduler",)),
+        ("--mem 1G --gres gpu:1", ("--gres, --mem have no meaning without --scheduler",)),
+        ("--scheduler local --tls-ca x", ("--tls-ca has no meaning with --scheduler local",)),
+        ("--scheduler tcp://127.0.0.1:9 --workers 2", ("--workers has no meaning with --scheduler tcp",)),
+        ("--scheduler slurm --workers 2", ("--scheduler slurm needs --interface",)),
+        ("--scheduler local --workers 0", ("--workers is 0",)),
+        ("--scheduler tls://127.0.0.1:9 --tls-ca x", ("all of --tls-ca, --tls-cert and --tls-key",)),
+        ("--scheduler tls://127.0.0.1:9 --tls-ca x --tls-cert x --tls-key x", ("no file x",)),
+    ],
+)
+def test_schedulers_that_make_no_sense(options, words):
+    parser = argparse.ArgumentParser()
+    add_cluster_options(parser)
+    args = parser.parse_args(shlex.split(options), argparse.Namespace(device="cpu", threads=None))
+    with pytest.raises(InputError) as refusal:
+        executor_of(args, stop=lambda: False)
+    assert all(word in str(refusal.value) for word in words)
+
+
+def test_scheduler_that_does_not_answer(refused, run_line):
+    refused(f"run {run_line} --scheduler node:8786", "'node:8786' is no address", "tcp://node:8786")
+
+
+def test_no_workspace(cli, refused):
+    (cli.folder / "empty").mkdir()
+    for verb in ("work", "finish"):
+        refused(f"{verb} empty", "no workspace of gpudecon")
+    refused("work empty --share 2/2", "--share is '2/2'", "0/16")
+
+
+@pytest.fixture
+def sbatch_takes_nothing(cli):
+    """A stand-in for sbatch before all others: what a submission prepares, and no job."""
+    stand_in = cli.folder / "bin"
+    stand_in.mkdir()
+    (stand_in / "sbatch").write_text("#!/bin/bash\ncat > /dev/null; echo 4711\n")
+    (stand_in / "sbatch").chmod(0o755)
+    path = cli.environment["PATH"]
+    cli.environment["PATH"] = f"{stand_in}:{path}"
+    yield
+    cli.environment["PATH"] = path
+    shutil.rmtree(stand_in)
+
+
+@pytest.mark.slow
+def test_shares_in_turn(cli, run_line, expected, sbatch_takes_nothing):
+    """What the jobs call, called by hand; the second share is ended and goes on."""
+    said = cli(f"submit {run_line} --elements 2").stderr
+    assert "16 of 16 tiles to do in 2 elements: jobs 4711 and 4711" in said
+    workspace = ".out.ome.zarr.gpudecon"
+    cli(f"work {workspace} --share 0/2 --device cpu --threads 1")
+    said = cli(f"finish {workspace}", status=1).stderr
+    assert "8 of 16 tiles are not restored: stack.tif, tile 2 of 16; stack.tif, tile 4 of 16;" in said
+    assert f"{workspace}/slurm" in said
+    assert "submit with the same options and --resume" in said
+    with cli.start(f"work {workspace} --share 1/2 --device cpu --threads 1", stderr=subprocess.PIPE) as worker:
+        next(line for line in worker.stderr if "tile 2" in line)
+        worker.send_signal(10)
+        assert worker.wait(SECONDS) == 75
+    done = Journal(cli.folder / workspace / "journal").done("tile")
+    assert set(range(0, 16, 2)) < done < set(range(16))
+    said = cli(f"submit {run_line} --elements 16 --resume").stderr
+    assert f"{16 - len(done)} of 16 tiles to do in {16 - len(done)} elements" in said
+    cli(f"work {workspace} --device cpu --threads 1")
+    cli(f"finish {workspace} --verify")
+    np.testing.assert_array_equal(np.asarray(cli.read().data), expected)
+    assert not (cli.folder / workspace).exists()
+
+
+@pytest.fixture(scope="module")
+def slurm():
+    """Skips where there is no SLURM and none can be started; one that was started is ended."""
+    if shutil.which("sbatch") is None:
+        pytest.skip("SLURM is not installed: apt-get install munge slurmctld slurmd slurm-client")
+    began = not works("sinfo", "--noheader")
+    if began:
+        if os.geteuid() != 0 or not SHARED.exists():
+            pytest.skip("SLURM does not answer, and its daemons cannot be started here")
+        subprocess.run(["bash", SHARED], check=True, stdout=subprocess.DEVNULL)
+    wait_for(lambda: output("sinfo", "--noheader", "--format=%t").split()[:1] in (["idle"], ["mix"]))
+    yield
+    if began:
+        for name in ("slurmd", "slurmctld"):
+            os.kill(int(Path(f"/run/slurm/{name}.pid").read_text()), 15)
+
+
+def works(*command: str) -> bool:
+    return subprocess.run(command, capture_output=True).returncode == 0
+
+
+def output(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def wait_for(condition) -> None:
+    end = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < end, output("squeue")
+        time.sleep(0.2)
+
+
+@pytest.mark.slow
+def test_array_with_a_cancelled_and_a_requeued_element(cli, run_line, expected, slurm):
+    """Element 0 is put back into the queue in the middle of its work; element 3 is cancelled before it begins."""
+    folder = cli.folder / ".out.ome.zarr.gpudecon"
+    jobs = "--elements 4 --mem 1G --cpus 1 --gres gpu:1"
+    array = re.search(r"jobs (\d+) and \d+", cli(f"submit {run_line} {jobs}").stderr)[1]
+    assert works("scancel", f"{array}_3")
+
+    journal = Journal(folder / "journal")
+    wait_for(lambda: 0 in journal.done("tile"))
+    assert works("scontrol", "requeue", f"{array}_0")
+    # SLURM lets a requeued job wait two minutes; here it may begin at once
+    wait_for(lambda: output("squeue", "--noheader", "--format=%r", f"--jobs={array}_0").strip() == "BeginTime")
+    assert works("scontrol", "update", f"JobId={array}_0", "StartTime=now")
+    log = cli.folder / "out.ome.zarr.slurm.log"
+    wait_for(lambda: log.exists() and log.read_text().count("\n"))
+    said = log.read_text()
+    assert re.search(r"error: 4 of 16 tiles are not restored: stack.tif, tile 4 .*tile 8 .*tile 12 .*tile 16 of", said)
+    assert journal.done("tile") == {task for task in range(16) if task % 4 != 3}
+    first = (folder / "slurm" / "element-0.log").read_text()
+    assert len(re.findall(r"of the 4 tiles of share 0/4 to do", first)) == 2
+    assert "DUE TO JOB REQUEUE" in first
+    assert "4 of 16 tiles to do in 1 elements" in cli(f"submit {run_line} {jobs} --resume").stderr
+    wait_for(lambda: "written: 16 tiles" in log.read_text())
+    np.testing.assert_array_equal(np.asarray(cli.read().data), expected)
+    assert not folder.exists()
+
+
+@pytest.mark.slow
+def test_dask_workers_in_jobs(cli, run_line, expected, slurm):
+    said = cli(f"run {run_line} --scheduler slurm --workers 2 --interface lo --mem 1G --cpus 1 --gres gpu:1").stderr
+    assert len(re.findall(r"stack.tif, tile \d+ of 16: ", said)) == 16
+    np.testing.assert_array_equal(np.asarray(cli.read().data), expected)
+    assert not (cli.folder / ".out.ome.zarr.gpudecon").exists()
+    wait_for(lambda: "gpudecon-worker" not in output("squeue", "--noheader", "--format=%j"))
