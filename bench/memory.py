@@ -1,6 +1,6 @@
 """The memory model against what restorations take, for all methods, edges, FFT libraries and types of pixels.
 
-python bench/memory.py -o bench/results/memory.jsonl     # about 5 minutes
+python bench/memory.py -o bench/results/memory.jsonl     # about 5 minutes, on a quiet machine
 python bench/memory.py --quick -o /tmp/memory.jsonl
 
 Section ``arrays``: the most that NumPy's arrays took beside the image, as tracemalloc counts it, and ``ratio``, the
@@ -11,6 +11,7 @@ image was made, the FFT libraries' own memory included (bench/peak_memory.py), a
 from __future__ import annotations
 
 import argparse
+import gc
 import itertools
 import json
 import math
@@ -60,7 +61,8 @@ Shape = tuple[int, int, int]
 def measured(method: Method, image: Any, psf: Any, edges: str, backend: NumpyBackend) -> int:
     """Bytes beside the image at the peak."""
     sys.modules["gpudecon.deconvolve"].get_backend = lambda *_, **__: backend  # type: ignore[attr-defined]
-    gd.deconvolve(image[:8, :8, :8], psf, method)  # what is imported and kept
+    gd.deconvolve(image[:8, :8, :8], psf, method, edges=edges)  # what is imported and kept
+    gc.collect()
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     gd.deconvolve(image, psf, method, edges=edges)
