@@ -118,7 +118,6 @@ class Worker:
 
         Where the memory does not suffice for a tile, this one and all that follow are restored in two halves.
         """
-        start = time.perf_counter()
         done = 0
 
         def count(iteration: int, estimate: Array, info: Info) -> None:
@@ -128,6 +127,7 @@ class Worker:
                 callback(iteration, estimate, info)
 
         with self._computing, noted_warnings() as said:
+            start = time.perf_counter()
             if self._halving is None:
                 try:
                     core = self._whole(task, block, count, divergence_every)
