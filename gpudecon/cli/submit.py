@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ def act(args: argparse.Namespace) -> int:
     _check(args)
     check_format(args, replaces=args.overwrite or args.resume)
     job = job_of(args)
+    if args.device != "cpu":
+        job = replace(job, device="auto")  # to plan with what is here; the jobs are told what was asked for
     plan = plan_of(job, args)
     array = Array(
         folder=folder_of(plan.output),

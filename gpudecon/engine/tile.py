@@ -119,7 +119,6 @@ class Worker:
 
         Where the memory does not suffice for a tile, this one and all that follow are restored in two halves.
         """
-        start = time.perf_counter()
         done = 0
 
         def count(iteration: int, estimate: Array, info: Info) -> None:
@@ -129,6 +128,7 @@ class Worker:
                 callback(iteration, estimate, info)
 
         with self._computing, noted_warnings() as said:
+            start = time.perf_counter()
             core = self._core(task, coming.wait(), count, divergence_every)
             return Restored(self._backend.fetch(core), done, time.perf_counter() - start, tuple(said))
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from gpudecon.backend.cupy import missing_for_cuda
 from gpudecon.cli.cluster_options import add_cluster_options, executor_of
 from gpudecon.engine.journal import Journal
 from gpudecon.errors import InputError
@@ -64,6 +65,14 @@ def test_submissions_that_make_no_sense(refused, run_line, options, words):
     refused(f"submit {run_line} {options}", *words)
 
 
+@pytest.mark.skipif(missing_for_cuda() is None, reason="there is a GPU")
+def test_plan_for_gpus_that_are_not_here(cli, run_line):
+    done = cli(f"submit {run_line.replace('--device cpu', '--device cuda')} --dry-run")
+    assert "#SBATCH --gres=gpu:1\n" in done.stdout
+    assert "--device cuda --threads 1 &\n" in done.stdout
+
+
+@pytest.mark.skipif(missing_for_cuda() is None, reason="there is a GPU")
 def test_tile_is_not_chosen_for_gpus_that_are_not_here(refused, run_line):
     line = run_line.replace("--device cpu", "").replace("--tile 9 16 16", "")
     refused(f"submit {line}", "no GPU", "--memory", "--tile", "--device cpu")

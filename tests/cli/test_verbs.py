@@ -26,7 +26,7 @@ def test_help_is_quick(cli):
     assert min(seconds() for _ in range(5)) < HELP_SECONDS
 
 
-@pytest.mark.parametrize("verb", ["", "run", "demo", "doctor"])
+@pytest.mark.parametrize("verb", ["", "run", "submit", "work", "finish", "demo", "doctor"])
 def test_help(cli, verb):
     done = cli(f"{verb} --help", before=REPORT_IMPORTS)
     assert done.stdout.startswith(f"usage: {f'gpudecon {verb}'.strip()}")
