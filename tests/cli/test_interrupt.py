@@ -11,6 +11,8 @@ import pytest
 
 from gpudecon.engine.journal import Journal
 
+pytestmark = pytest.mark.slow  # each of these is several processes
+
 TILES = "--tile 9 16 16 --iterations 60"  # 2 x 2 tiles
 
 

@@ -2,6 +2,7 @@
 
 import re
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -238,6 +239,19 @@ def test_pixels_that_cannot_be_read_may_be_readable_again(planned, uninterrupted
     chunk.write_bytes(whole)
     run(job, plan, resume=True)
     np.testing.assert_array_equal(np.asarray(gd.read(plan.output).data), np.asarray(uninterrupted.data))
+
+
+def test_seams_are_looked_at(planned):
+    """With the default halo they are tight, without any they are not, and that is said."""
+    job, plan = planned(channels=(1,))
+    seams = run(job, plan, seams=True).seams
+    assert len(seams) == 4
+    assert all(seam.is_tight for seam in seams)
+    bare = replace(plan, output=plan.output.replace("out", "bare"), tiling=replace(plan.tiling, halo=(0, 0, 0)))
+    with pytest.warns(gd.GpudeconWarning, match=r"channel 1: at \d of 4 places between tiles twice the halo changes"):
+        assert not all(seam.is_tight for seam in run(job, bare, seams=True).seams)
+    job, plan = planned("whole.ome.zarr", channels=(1,), tile=(5, 48, 64))
+    assert run(job, plan, seams=True).seams == ()
 
 
 @pytest.mark.parametrize("output", ["out.ome.zarr", "int.ome.zarr"])
