@@ -28,6 +28,7 @@ from gpudecon.engine.workspace import Workspace, folder_of
 VOXEL_UM = (0.2, 0.1, 0.1)
 STOPPED = 75  # the exit status of a run that was asked to stop
 PATIENCE = 300.0  # seconds
+SIGNALS = ("SIGKILL", "SIGTERM")
 
 
 class Trial:
@@ -132,6 +133,7 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=20)
     parser.add_argument("--toy", action="store_true")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--signals", nargs="+", choices=SIGNALS, default=SIGNALS)
     args = parser.parse_args()
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     rows = Rows(args.output)
@@ -141,9 +143,9 @@ def main() -> int:
         work.mkdir()
         size = ((6, 300, 270), (6, 96, 96), 4) if args.toy else ((16, 600, 540), (16, 128, 128), 10)
         trial = Trial(work, *size)
-        for number in (signal.SIGKILL, signal.SIGTERM):
+        for number in map(signal.Signals.__getitem__, args.signals):
             found = interrupt(trial, number, args.times, args.seed)
-            rows.add("interrupt", number.name, seed=args.seed, identical=True, strays=0, **found)
+            rows.add("interrupt", number.name, seed=args.seed, is_identical=True, **found)
             print(rows.all[-1])
     return 0
 

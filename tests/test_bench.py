@@ -203,3 +203,31 @@ def test_quality_tables_replace_what_is_between_the_markers(quality: Path, tmp_p
     assert once.split(end)[1] == committed.split(end)[1]
     rows = of_section(checked_rows(quality / "quality.jsonl"), "restoration", name="rl", optic="widefield", photons=20)
     assert f"| rl | {statistics.median(row['nrmse'] for row in rows):.3f} |" in once
+
+
+@pytest.mark.slow
+def test_runs_that_are_killed(tmp_path: Path) -> None:
+    """Three times at random moments; the script ends with an error where the result differs or files are left."""
+    run_script("interrupt.py", "--toy", "--times", "3", "--signals", "SIGKILL", "-o", str(tmp_path / "rows.jsonl"))
+    (row,) = of_section(checked_rows(tmp_path / "rows.jsonl"), "interrupt")
+    assert (row["name"], row["times"], row["is_identical"]) == ("SIGKILL", 3, True)
+
+
+@pytest.mark.slow
+def test_large_benchmark(tmp_path: Path) -> None:
+    """Also that the memory taken does not grow with the volume, at a size where the interpreter is most of it."""
+    run_script("large.py", "--toy", "-o", str(tmp_path / "rows.jsonl"))
+    rows = checked_rows(tmp_path / "rows.jsonl")
+    (equality,) = of_section(rows, "tiled and whole")
+    assert equality["tiles"] > 1
+    assert equality["largest_difference"] < 1e-3
+    single, double = of_section(rows, "memory")
+    assert min(single["tiles"], double["tiles"]) > 1
+    assert double["peak_resident_bytes"] < 1.1 * single["peak_resident_bytes"]
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_conveyor_benchmark(tmp_path: Path) -> None:
+    run_script("conveyor.py", "--toy", "-o", str(tmp_path / "rows.jsonl"))
+    rows = of_section(checked_rows(tmp_path / "rows.jsonl"), "conveyor")
+    assert [row["name"].split(",")[0] for row in rows] == 3 * ["asleep"] + 2 * ["rl"]

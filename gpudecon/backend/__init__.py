@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from gpudecon.backend.ops import Array as Array
 from gpudecon.backend.ops import Ops as Ops
+from gpudecon.backend.transfer import Transfer as Transfer
 from gpudecon.errors import DeviceError, InputError
 
 
@@ -87,6 +88,14 @@ class Backend(Protocol):
 
     def download(self, array: Array) -> Any:
         """The array as a NumPy array."""
+        ...
+
+    def send(self, array: Any) -> Transfer:
+        """Begin to bring a NumPy array to this device, beside what is computed there; from any thread."""
+        ...
+
+    def fetch(self, array: Array) -> Transfer:
+        """Begin to bring a contiguous array of this device to the host; what made it may still be at work."""
         ...
 
     def owns(self, array: Any) -> bool:

@@ -16,6 +16,7 @@ import numpy as np
 from gpudecon.backend.cuda import CudaOps, RawModuleLauncher
 from gpudecon.backend.fft_length import fastest_shape, shape_cost
 from gpudecon.backend.ops import Array
+from gpudecon.backend.transfer import CupyTransfers, Transfer
 from gpudecon.errors import DeviceError, DeviceMemoryError, InputError
 
 LARGEST_ELEMENTS = 2**31 - 1  # cuFFT's 32-bit plans
@@ -79,6 +80,7 @@ class CupyBackend:
         self.ops = CudaOps(RawModuleLauncher())
         self._device = cupy.cuda.Device(index)
         self._pool = cupy.cuda.MemoryPool()
+        self._transfers = CupyTransfers(self._device, self._pool)
         if memory_limit is not None:
             with self._device:
                 self._pool.set_limit(size=memory_limit)
@@ -122,6 +124,12 @@ class CupyBackend:
 
     def download(self, array: Array) -> Any:
         return self.xp.asnumpy(array)
+
+    def send(self, array: Any) -> Transfer:
+        return self._transfers.send(array)
+
+    def fetch(self, array: Array) -> Transfer:
+        return self._transfers.fetch(array)
 
     def owns(self, array: Any) -> bool:
         return isinstance(array, self.xp.ndarray) and array.device.id == self._device.id

@@ -16,6 +16,7 @@ from gpudecon.backend.fft_length import fastest_shape, shape_cost
 from gpudecon.backend.host_memory import host_memory
 from gpudecon.backend.ops import NumpyOps
 from gpudecon.backend.slabs import Slabs, available_cores, largest_slab
+from gpudecon.backend.transfer import Arrived, Transfer
 from gpudecon.errors import InputError
 
 Real = NDArray[np.float32]
@@ -66,6 +67,12 @@ class NumpyBackend:
 
     def download(self, array: Any) -> NDArray[Any]:
         return np.asarray(array)
+
+    def send(self, array: Any) -> Transfer:
+        return Arrived(array)
+
+    def fetch(self, array: Any) -> Transfer:
+        return Arrived(array)
 
     def owns(self, array: Any) -> bool:
         return isinstance(array, np.ndarray)

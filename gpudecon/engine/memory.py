@@ -264,8 +264,8 @@ def tile_buffers(
     tile = restoration_buffers(method, read, psf_shape, edges, backend, dtype, part=True, **changes)
     sample = _three(tuple(part.stop - part.start for part in pilot_regions(tiling.stack, _pilot_voxels(tiling))[0]))
     pilot = restoration_buffers(method, sample, psf_shape, edges, backend, dtype, held_out=handling.held_out, **changes)
+    block, result = math.prod(read) * itemsize, 4 * math.prod(map(min, tiling.stack, tiling.core_shape))
     if is_on_cpu:
-        block, result = math.prod(read) * itemsize, 4 * math.prod(map(min, tiling.stack, tiling.core_shape))
         process = {"Python and libraries": INTERPRETER}
         waiting = {
             "tiles read ahead": AHEAD * block,
@@ -273,6 +273,8 @@ def tile_buffers(
         }
         tile = process | {"tile": block} | tile | waiting
         pilot = process | {"samples": math.prod(sample) * 2 * itemsize} | pilot
+    else:
+        tile |= {"tiles sent ahead": AHEAD * block, "results being fetched": (BEHIND + 1) * result}
     return max(tile, {f"{name}, of the pilot": size for name, size in pilot.items()}, key=lambda b: sum(b.values()))
 
 

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gpudecon.backend import Array
+from gpudecon.backend import Array, Transfer
 from gpudecon.deconvolve import Info
 from gpudecon.engine.conveyor import Busy, Conveyor
 from gpudecon.engine.finish import finish
@@ -168,7 +167,7 @@ def in_this_process(
 
     name = partial(name_of, plan)
 
-    def compute(task: Task, block: NDArray[Any]) -> Restored:
+    def compute(task: Task, block: Transfer) -> Restored:
         if progress is None:
             return worker.compute(task, block)
         every = DIVERGENCE_EVERY if len(plan.tiling) == 1 else 0

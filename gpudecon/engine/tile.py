@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpudecon.backend import Array, get_backend
+from gpudecon.backend import Array, Transfer, get_backend
 from gpudecon.camera import Camera
 from gpudecon.constants import Constants
 from gpudecon.deconvolve import Callback, Deconvolver, Info, decide
@@ -70,9 +70,9 @@ def forget() -> None:
 
 @dataclass(frozen=True)
 class Restored:
-    """A core, float32, with the iterations and the seconds that it took, and the warnings that came up."""
+    """A core, float32, on its way to the host; the iterations and seconds that it took; the warnings that came up."""
 
-    block: NDArray[np.float32]
+    block: Transfer
     iterations: int
     seconds: float
     said: tuple[str, ...] = ()
@@ -93,6 +93,7 @@ class Worker:
         self.image = source_of(self.plan) if image is None else image
         self._device = device or self.plan.needs.device
         self._threads = threads or self.plan.needs.threads
+        self._backend = get_backend(self._device, threads=self._threads)
         self._store = Store.open(workspace.tiles)
         self._psfs = workspace.psfs
         self._computing = threading.Lock()  # one device, one tile at a time
@@ -104,15 +105,15 @@ class Worker:
         task = self.plan.task(index)
         return self.write(task, self.compute(task, self.read(task)))
 
-    def read(self, task: Task) -> NDArray[Any]:
-        """What the task is computed from; from any thread."""
+    def read(self, task: Task) -> Transfer:
+        """What the task is computed from, on its way to the device; from any thread."""
         try:
-            return self._pixels(task.source)
+            return self._backend.send(self._pixels(task.source))
         except InputError as error:  # what could be read when the run began may be readable again
             raise RunError(str(error)) from error
 
     def compute(
-        self, task: Task, block: NDArray[Any], callback: Callback | None = None, *, divergence_every: int = 0
+        self, task: Task, coming: Transfer, callback: Callback | None = None, *, divergence_every: int = 0
     ) -> Restored:
         """The task's core restored, by one thread at a time.
 
@@ -128,23 +129,16 @@ class Worker:
 
         with self._computing, noted_warnings() as said:
             start = time.perf_counter()
-            if self._halving is None:
-                try:
-                    core = self._whole(task, block, count, divergence_every)
-                except MemoryError as error:
-                    trouble = str(error)  # its frames hold what there is too little memory for: leave them first
-                else:
-                    return Restored(core, done, time.perf_counter() - start, tuple(said))
-                self._halving = self._half(trouble)
-            core = self._in_halves(task, block, count, self._halving)
-        return Restored(core, done, time.perf_counter() - start, tuple(said))
+            core = self._core(task, coming.wait(), count, divergence_every)
+            return Restored(self._backend.fetch(core), done, time.perf_counter() - start, tuple(said))
 
     def write(self, task: Task, restored: Restored) -> Record:
         """Put the core into the store and then the task into the journal; from any thread."""
         start = time.perf_counter()
-        self._store.write(task.target, restored.block)
+        block = restored.block.wait()
+        self._store.write(task.target, block)
         seconds = restored.seconds + time.perf_counter() - start
-        record = Record.of("tile", task.index, restored.block, seconds, restored.iterations, restored.said)
+        record = Record.of("tile", task.index, block, seconds, restored.iterations, restored.said)
         self.workspace.journal.add(record)
         return record
 
@@ -245,9 +239,19 @@ class Worker:
             "voxel_um": self.plan.source.voxel_um,
         }
 
-    def _whole(self, task: Task, block: NDArray[Any], callback: Callback, divergence_every: int) -> NDArray[np.float32]:
+    def _core(self, task: Task, block: Array, callback: Callback, divergence_every: int) -> Array:
+        """On the device, contiguous."""
+        if self._halving is None:
+            try:
+                return self._whole(task, block, callback, divergence_every)
+            except MemoryError as error:
+                trouble = str(error)  # its frames hold what there is too little memory for: leave them first
+            self._halving = self._half(trouble)
+        return self._in_halves(task, block, callback, self._halving)
+
+    def _whole(self, task: Task, block: Array, callback: Callback, divergence_every: int) -> Array:
         decon = self._deconvolver(task, self.plan.tiling.read_shape)
-        restored: NDArray[np.float32] = decon(block, callback, divergence_every=divergence_every)
+        restored = decon(block, callback, divergence_every=divergence_every)
         core = restored[self._box(task.tile.crop)]
         return core if core.shape == restored.shape else core.copy()  # lest the margin waits with it
 
@@ -265,19 +269,20 @@ class Worker:
         )
         return halving
 
-    def _in_halves(self, task: Task, block: NDArray[Any], callback: Callback, halving: Halving) -> NDArray[np.float32]:
-        core = np.empty([part.stop - part.start for part in self._box(task.tile.core)], np.float32)
+    def _in_halves(self, task: Task, block: Array, callback: Callback, halving: Halving) -> Array:
         try:
             decon = self._deconvolver(task, halving.window_shape)
-            for piece in halving.pieces(task.tile):
-                restored = decon(block[self._box(piece.window)], callback, divergence_every=0)
-                core[self._box(piece.core)] = restored[self._box(piece.crop)]
+            with self._backend.active():
+                core = self._backend.xp.empty(self._shape(_lengths(task.tile.core)), np.float32)
+                for piece in halving.pieces(task.tile):
+                    restored = decon(block[self._box(piece.window)], callback, divergence_every=0)
+                    core[self._box(piece.core)] = restored[self._box(piece.crop)]
         except MemoryError as error:
             raise self._exhausted(str(error)) from error
         return core
 
     def _exhausted(self, trouble: str) -> DeviceMemoryError:
-        free, _ = get_backend(self._device, threads=self._threads).memory()
+        free, _ = self._backend.memory()
         needs = self.plan.needs
         return DeviceMemoryError(
             f"A tile of {self.plan.tiling.read_shape} needs {in_words(needs.bytes)} of memory, {in_words(free)} are "

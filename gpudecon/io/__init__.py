@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -54,7 +55,8 @@ def read(path: str | os.PathLike[str], axes: str | None = None) -> Image:
     name = os.fspath(path)
     if is_address(name):
         check_readable(name)
-        image = read_tiff(name, axes) if name.lower().endswith(TIFF_SUFFIXES) else read_zarr(name, axes)
+        is_tiff = urlsplit(name).path.lower().endswith(TIFF_SUFFIXES)
+        image = read_tiff(name, axes) if is_tiff else read_zarr(name, axes)
     elif is_pattern(name):
         image = read_series(name, axes)
     elif not Path(name).exists():

@@ -53,18 +53,30 @@ def levels(shape: tuple[int, ...], axes: str, voxel_um: tuple[float, ...] | None
 def block_mean(block: NDArray[Any], step: tuple[int, ...]) -> NDArray[Any]:
     """Means over blocks of ``step`` (1 or 2 per axis) voxels, at an odd end over the voxels that are there.
 
-    Computed in double precision and rounded once; to integers to the nearest, halves to even.
+    Computed in double precision, one or two planes at a time, and rounded once; to integers to the nearest, halves to
+    even.
     """
-    mean = block
-    for axis, two in enumerate(step):
-        if two == 2:
-            ahead = (slice(None),) * axis
-            first, second = mean[(*ahead, slice(0, None, 2))], mean[(*ahead, slice(1, None, 2))]
-            mean = first.astype(np.float64)
-            pairs = mean[(*ahead, slice(second.shape[axis]))]
-            pairs += second
-            pairs *= 0.5
-    return (np.rint(mean) if block.dtype.kind in "iu" else mean).astype(block.dtype)
+    shape = [-(-n // s) for n, s in zip(block.shape, step, strict=True)]
+    mean = np.empty(shape, block.dtype)
+    slow = max(block.ndim - 3, 0)
+    ahead = (slice(None),) * slow
+    for i in range(shape[slow]):
+        planes = block[(*ahead, slice(i * step[slow], (i + 1) * step[slow]))].astype(np.float64)
+        for axis, two in enumerate(step):
+            if two == 2:
+                planes = _halved(planes, axis)
+        mean[(*ahead, slice(i, i + 1))] = np.rint(planes) if block.dtype.kind in "iu" else planes
+    return mean
+
+
+def _halved(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    """Means of pairs along an axis; one that is left over stays."""
+    ahead = (slice(None),) * axis
+    halved, second = values[(*ahead, slice(0, None, 2))].copy(), values[(*ahead, slice(1, None, 2))]
+    pairs = halved[(*ahead, slice(second.shape[axis]))]
+    pairs += second
+    pairs *= 0.5
+    return halved
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -202,6 +203,20 @@ def test_units_side_by_side():
     assert units.joined(32 * 300 * 512).unit == (1, 32, 256, 512)
     assert units.joined(1).unit == (1, 32, 64, 64)
     assert len(units.joined(10**9)) == 1
+
+
+@pytest.mark.parametrize(("chunk", "shard"), [((16, 64, 64), None), ((16, 64, 64), (32, 128, 256))])
+def test_memory_of_a_pyramid_task(tmp_path, rng, chunk, shard):
+    """At most four times that of a unit and the eight that it is made of, however large the image."""
+    values = rng.random((96, 300, 520), np.float32)
+    store = Store.create(tmp_path / "a.zarr", blank(values.shape), chunk=chunk, shard=shard, durable=False)
+    store.write((slice(None),) * 3, values)
+    store.reduce(store.pyramid_tasks()[-1])  # what is made once
+    tracemalloc.start()
+    block = store.reduce(store.pyramid_tasks()[0])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert block.nbytes <= peak < 4 * 9 * block.nbytes < values.nbytes
 
 
 def test_lists_of_a_huge_image_cost_nothing():

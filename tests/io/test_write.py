@@ -2,6 +2,7 @@
 
 import errno
 import os
+import tracemalloc
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from gpudecon import io
 from gpudecon.errors import InputError, RunError
 from gpudecon.image import Blank, Channel, Image
+from gpudecon.io import ome_tiff, store
 from gpudecon.io.ome_tiff import OmeTiff
 from gpudecon.io.store import Store
 
@@ -97,6 +99,26 @@ def test_an_output_that_appears_meanwhile_is_not_replaced(tmp_path, name):
         io.write(tmp_path / name, late)
     assert (np.asarray(io.read(tmp_path / name).data) == 2).all()
     assert list(tmp_path.iterdir()) == [tmp_path / name]
+
+
+@pytest.mark.parametrize("name", ["out.ome.tif", "out.ome.zarr"])
+def test_memory_is_that_of_a_part(tmp_path, monkeypatch, name):
+    for module in (ome_tiff, store):
+        monkeypatch.setattr(module, "BLOCK_VOXELS", 2**21)  # one chunk
+    io.write(tmp_path / f"small.{name}", image())  # what is made once
+
+    class Made:
+        shape, dtype = (160, 512, 512), np.dtype("u1")
+
+        def __getitem__(self, region):
+            return np.full([part.stop - part.start for part in region], region[0].start % 251, "u1")
+
+    tracemalloc.start()
+    io.write(tmp_path / name, Image(Made(), "zyx", (0.3, 0.1, 0.1)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5 * 32 * 256 * 256 + 8 * 32 * 256 * 256 < 160 * 512 * 512
+    assert (io.read(tmp_path / name).data[32:33, 500:, 500:] == 32).all()
 
 
 def test_a_failed_move_puts_the_old_store_back(tmp_path, monkeypatch):
