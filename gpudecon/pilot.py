@@ -20,7 +20,7 @@ Place = TypeVar("Place")
 LARGEST_REGION = 1 << 23  # voxels
 REGIONS = 8
 LEAST_SIDE = 128  # lateral voxels below which regions are rather cut along z
-SAMPLE = 1 << 20  # values of each region that its statistics are taken from
+SAMPLE = 1 << 18  # values of each region that its statistics are taken from
 # Fractional parts of the multiples of these fill a cube evenly, however many are taken (Roberts 2018); for one, two and
 # three dimensions the powers of 1 / x with x^(d + 1) = x + 1.
 EVEN = {2: (0.7548776662466927, 0.5698402909980532), 3: (0.8191725133961645, 0.6710436067037893, 0.5497004779019703)}
@@ -92,4 +92,4 @@ def survey(
 def _strided(values: Array) -> NDArray[np.float32]:
     """About `SAMPLE` of the values, evenly, on the host."""
     flat = values.ravel()[:: max(1, values.size // SAMPLE)]
-    return np.asarray(flat.get() if hasattr(flat, "get") else flat, np.float32)
+    return np.array(flat.get() if hasattr(flat, "get") else flat, np.float32)  # no view: the whole sample would stay

@@ -231,3 +231,16 @@ def test_conveyor_benchmark(tmp_path: Path) -> None:
     run_script("conveyor.py", "--toy", "-o", str(tmp_path / "rows.jsonl"))
     rows = of_section(checked_rows(tmp_path / "rows.jsonl"), "conveyor")
     assert [row["name"].split(",")[0] for row in rows] == 3 * ["asleep"] + 2 * ["rl"]
+
+
+def test_plan_of_many_tiles(tmp_path: Path) -> None:
+    run_script("plan.py", "--quick", "-o", str(tmp_path / "plan.jsonl"))
+    _, given, searched = checked_rows(tmp_path / "plan.jsonl")
+    assert given["tiles"] == 100
+    assert searched["bytes"] < 500e6
+
+
+def test_memory_model_is_compared(tmp_path: Path) -> None:
+    run_script("memory.py", "--quick", "-o", str(tmp_path / "memory.jsonl"))
+    rows = checked_rows(tmp_path / "memory.jsonl")
+    assert len(rows) == 1 + 3 * 2 * 2  # edges, libraries, types

@@ -39,6 +39,7 @@ def shape_cost(shape: tuple[int, ...], library: str) -> float:
     return math.prod(shape) * sum(cost(n, library) for n in shape if n > 1)
 
 
+@functools.lru_cache(maxsize=4096)
 def fastest_shape(least: tuple[int, ...], library: str) -> tuple[int, ...]:
     """The shape >= ``least`` with the least `shape_cost`."""
     choices = [_candidates(n, library) for n in least]

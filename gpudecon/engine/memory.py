@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -137,10 +138,12 @@ class _Count:
             stages.append({**model, "estimate": field * self.is_iterative, "statistics": self.statistics})
         if getattr(method, "back_projector", "matched") != "matched" and getattr(method, "alpha", None) == "auto":
             stages.append({**model, "differences for the noise": self.differences})
-        if held_out:
-            halves = {"halves of the counts": 2 * image, "halves, continued": data if self.edges == "reflect" else 0}
-            stages.append({**model, **compared, **halves, **fields, "temporary arrays": self.temporary})
-            stages.append({**model, "noise beyond the PSF's band": 3 * field + 2 * image})
+        if held_out:  # two restorations go on side by side
+            continued = 4 * data if self.edges == "reflect" else 0
+            halves = {"halves of the counts": 2 * image, "halves, continued": continued}
+            pair = {f"fields of {method.name}, twice": int(2 * method.arrays * field)}
+            stages.append({**model, **halves, **pair, "temporary arrays": self.temporary})
+            stages.append({**model, "noise beyond the PSF's band": int(1.5 * field + 6.4 * image)})
         return stages
 
     @property
@@ -152,7 +155,7 @@ class _Count:
     def is_iterative(self) -> bool:
         return hasattr(self.method, "iterations")
 
-    @property
+    @cached_property
     def domain(self) -> Shape:
         return self.box if self.psf_shape is None else padded_shape(self.box, self.psf_shape, self.edges, self.backend)
 

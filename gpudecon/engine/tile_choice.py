@@ -53,6 +53,11 @@ class Candidate:
     def bytes(self) -> int:
         return sum(self.buffers.values())
 
+    @property
+    def waste(self) -> float:
+        """Voxels that all tiles transform, over those of the stack."""
+        return len(self.tiling) * math.prod(self.padded_shape) / math.prod(self.tiling.stack)
+
 
 def choose_tile(job: Job, backend: Backend, *, sharded: bool, memory: int | None, tile: Shape | None) -> Choice:
     """The tile for a job; see `plan_job`."""
@@ -146,7 +151,10 @@ class _Choosing:
                 f"The smallest tile needs {in_words(smallest.bytes)} of memory, but {in_words(most)} may be used; "
                 "allow more, or give a smaller PSF."
             )
-        uncut, cut = (self._cheapest(planes, along_y, along_x, most) for planes in (along_z[:1], along_z[1:]))
+        uncut = self._cheapest(along_z[:1], along_y, along_x, most)
+        if uncut is not None and uncut.waste <= WHOLE_Z / SLACK:
+            return uncut  # no cut can be so much cheaper
+        cut = self._cheapest(along_z[1:], along_y, along_x, most)
         if uncut is not None and (cut is None or uncut.cost <= WHOLE_Z * cut.cost):
             return uncut
         return cut or smallest
@@ -155,7 +163,8 @@ class _Choosing:
         """Of the cores with these lengths.
 
         A stack has thousands of candidates and a padded shape takes a while to find.  So they are looked at in the
-        order of the voxels that all tiles transform, before padding, without those that contain one that did not fit;
+        order of the voxels that all tiles transform, before padding, without those that cannot fit, or contain one
+        that did not;
         and the search ends where no padded shape could be cheap enough any more.
         """
         kernel = self._psf or (1, 1, 1)
@@ -163,7 +172,8 @@ class _Choosing:
         for (z, cz), (y, cy), (x, cx) in product(along_z, along_y, along_x):
             tiling = Tiling(self.stack, (z, y, x), self.halo or (0, 0, 0))
             least = math.prod(n + p - 1 for n, p in zip(tiling.read_shape, kernel, strict=True))
-            made.append((len(tiling) * least, (z, y, x), (cz, cy, cx)))
+            if LEAST_BYTES * least <= most:
+                made.append((len(tiling) * least, (z, y, x), (cz, cy, cx)))
         best: Candidate | None = None
         cheapest_voxel = math.inf
         too_large: list[Shape] = []
@@ -181,6 +191,7 @@ class _Choosing:
         return best
 
 
+LEAST_BYTES = 4  # that any restoration takes for a voxel of its domain
 SLACK = 1.5  # how much less a voxel may cost in the shapes not yet looked at
 Lengths = list[tuple[int, int]]  # (core, chunk) along an axis
 

@@ -1,5 +1,6 @@
 """What `restoration_bytes` predicts against what NumPy reports to tracemalloc while `deconvolve` runs."""
 
+import gc
 import importlib.util
 import sys
 import tracemalloc
@@ -10,7 +11,7 @@ import pytest
 import gpudecon as gd
 from gpudecon.backend import get_backend
 from gpudecon.backend.numpy import NumpyBackend
-from gpudecon.engine.memory import restoration_bytes
+from gpudecon.engine.memory import restoration_buffers, restoration_bytes
 from gpudecon.forward import EDGES
 from gpudecon.methods import make_method
 
@@ -60,7 +61,7 @@ def scene():
     return make
 
 
-def peaks(scene, method, shape, psf_shape, edges, dtype=np.float32, fft="auto"):
+def peaks(scene, method, shape, psf_shape, edges, dtype=np.float32, fft="auto", stop="fixed"):
     """(measured, predicted) bytes beside the image.
 
     NumPy's arrays: what FFT libraries allocate beside them is a line of samples for each thread.
@@ -70,13 +71,16 @@ def peaks(scene, method, shape, psf_shape, edges, dtype=np.float32, fft="auto"):
     backend = NumpyBackend(1, fft)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys.modules["gpudecon.deconvolve"], "get_backend", lambda *_, **__: backend)
-        gd.deconvolve(image[(slice(0, 8),) * image.ndim], psf, method)  # what is imported and kept
+        gd.deconvolve(image[(slice(0, 8),) * image.ndim], psf, method, stop=stop)  # what is imported and kept
+        gc.collect()
         tracemalloc.start()
         before = tracemalloc.get_traced_memory()[0]
-        gd.deconvolve(image, psf, method, edges=edges)
+        gd.deconvolve(image, psf, method, edges=edges, stop=stop)
         measured = tracemalloc.get_traced_memory()[1] - before
         tracemalloc.stop()
-    return measured, restoration_bytes(method, shape, None if psf is None else psf_shape, edges, backend, dtype)
+    kernel = None if psf is None else psf_shape
+    buffers = restoration_buffers(method, shape, kernel, edges, backend, dtype, held_out=stop == "auto")
+    return measured, sum(buffers.values())
 
 
 METHODS_AND_EDGES = [
@@ -96,6 +100,17 @@ KINDS = [(np.float32, LIBRARIES[0]), (np.uint16, LIBRARIES[-1]), (np.float32, LI
 )
 def test_peak_of_a_volume_is_what_is_predicted(scene, method, edges, dtype, fft):
     measured, predicted = peaks(scene, method, (48, 192, 192), (11, 17, 19), edges, dtype, fft)
+    assert measured <= predicted <= 1.1 * measured
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::gpudecon.GpudeconWarning")
+@pytest.mark.parametrize(
+    ("edges", "acceleration"), [("extend", "none"), ("extend", "biggs"), ("reflect", "shb"), ("periodic", "none")]
+)
+def test_peak_of_choosing_the_number_of_iterations(scene, edges, acceleration):
+    method = gd.RichardsonLucy(iterations=3, acceleration=acceleration)
+    measured, predicted = peaks(scene, method, (48, 192, 192), (11, 17, 19), edges, np.uint16, stop="auto")
     assert measured <= predicted <= 1.1 * measured
 
 
