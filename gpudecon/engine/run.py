@@ -176,7 +176,7 @@ def in_this_process(
     _decide(worker, tasks, progress)
     conveyor = Conveyor(worker.read, compute, worker.write, name, ahead=AHEAD, behind=BEHIND)
     busy = conveyor.run(map(plan.task, tasks), stop)
-    if worker.workspace.remaining():
+    if not set(tasks).isdisjoint(worker.workspace.remaining()):  # of which others may do a share
         raise StoppedError("Stopped as asked.")
     return busy
 
