@@ -152,6 +152,7 @@ def time_to_quality(rows: Rows, followed: Followed, size: Size) -> None:
     """Seconds of whole calls that end within 1 % of the best of plain Richardson-Lucy, and their ratio to its own.
 
     The number of iterations is read from the curves; then calls with that number run in turn, without a callback.
+    `seconds_until`, of the curve, is until the estimate was reached, without the checks that follow it.
     """
     case = followed.case
     if (case.labels["phantom"], case.labels["photons"]) not in (size.timed if case.labels["is_cut"] else size.whole):
@@ -159,6 +160,7 @@ def time_to_quality(rows: Rows, followed: Followed, size: Size) -> None:
     target = WITHIN * followed.plain.least
     calls: dict[str, Callable[[], object]] = {}
     numbers: dict[str, int] = {}
+    reached: dict[str, float] = {}
     for name, variant in followed.variants.items():
         curve = followed.curve(name, variant)
         needed = None if isinstance(curve, str) else curve.first_within(target)
@@ -167,6 +169,8 @@ def time_to_quality(rows: Rows, followed: Followed, size: Size) -> None:
             rows.add("time_to_quality", name, **case.labels, target=target, note=f"not reached: {why}")
             continue
         numbers[name] = needed
+        assert isinstance(curve, Curve)
+        reached[name] = curve.seconds[needed - 1]
         calls[name] = partial(case.restore, variant, iterations=needed)
     taken = in_turn(calls, WallClock(), rounds=size.rounds, warm_up=0)
     for name, seconds in taken.items():
@@ -177,6 +181,7 @@ def time_to_quality(rows: Rows, followed: Followed, size: Size) -> None:
             **case.labels,
             target=target,
             iterations=numbers[name] if followed.variants[name].limit else None,
+            seconds_until=reached[name],
             **summary(seconds).fields,
             seconds_max=max(seconds),
             ratio_median=statistics.median(ratios),
@@ -268,6 +273,8 @@ def main() -> None:
     parser.add_argument("--optics", help=f"of {','.join(OPTICS)}; separated by commas")
     parser.add_argument("--phantoms", help=f"of {','.join(FULL.phantoms)}; separated by commas")
     parser.add_argument("--photons", help="of 20,200,2000; separated by commas")
+    parser.add_argument("--frame", help="of the phantoms: planes,rows,columns (default 24,80,80)")
+    parser.add_argument("--methods", help=f"of {', '.join(VARIANTS)}; separated by commas; always with {PLAIN}")
     parser.add_argument("--edges", choices=EDGES, default="extend", help="of the phantoms (default extend)")
     parser.add_argument("--data", type=Path, default=SHARED_DATA, help="the folder with the hollow bars")
     parser.add_argument("--images", type=Path, default=HERE.parent / "docs" / "images", help="where pictures go")
@@ -279,6 +286,9 @@ def main() -> None:
             size = replace(size, **{choice: tuple(getattr(arguments, choice).split(","))})
     if arguments.photons:
         size = replace(size, photons=tuple(map(int, arguments.photons.split(","))))
+    if arguments.frame:
+        z, y, x = map(int, arguments.frame.split(","))
+        size = replace(size, frame=(z, y, x))
     sections = arguments.only.split(",")
     for given, known in ((sections, SECTIONS), (size.optics, tuple(OPTICS)), (size.phantoms, FULL.phantoms)):
         unknown = [name for name in given if name not in known]
@@ -289,6 +299,9 @@ def main() -> None:
     rows = Rows(arguments.out)
     rows.add("env", "environment", **environment(), threads=available_cores(), within=WITHIN)
     variants, missing = offered(VARIANTS)
+    if arguments.methods:
+        wanted = {PLAIN, *arguments.methods.split(",")}
+        variants = {name: variant for name, variant in variants.items() if name in wanted}
     missing |= offered(TV_VARIANTS)[1]
     for name, why in missing.items():
         rows.skip("variants", name, why)

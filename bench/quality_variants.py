@@ -70,7 +70,7 @@ VARIANTS: dict[str, Variant] = {
 
 # Total variation in plain Richardson-Lucy: its weights in the section "tv".
 TV_VARIANTS: dict[str, Variant] = {
-    f"rl tv {weight:g}": Variant("rl", {"tv": weight}, 200) for weight in (0.002, 0.01, 0.05)
+    f"rl tv {weight:g}": Variant("rl", {"tv": weight}, 200) for weight in (0.0005, 0.002, 0.01, 0.05)
 }
 
 

@@ -2,6 +2,7 @@
 
 python bench/seams.py -o bench/results/seams.jsonl     # about 40 minutes on 2 quiet cores
 python bench/seams.py --quick -o /tmp/seams.jsonl
+python bench/seams.py --table                          # the table of docs/large.md, from the committed rows
 
 An image is restored whole, and what lies to the right and to the left of a cut on its own, with the constants of the
 whole.  ``needed`` is the distance from the cut from which on the two agree to 1e-3 of the local value (at each voxel
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +76,7 @@ FULL = Size(
 )
 QUICK = Size(frames={"confocal": (6, 20, 50), SKEW: (6, 20, 50)}, longest=60, window=(5, 7, 7))
 DENSE, SPARSE = "nuclei", "filaments"
-FAR = ("rl wb", "fista_tv")  # which need frames of the longest size
+FAR = ("fista_tv",)  # which need frames of the longest size
 FACES_APART = ("rl", "rl shb", "rl biggs", "rl 100", "landweber", "gold", "tv", "median")
 ON_SPARSE = ("rl", "rl shb", "wiener", "cls", "landweber", "gold")  # dense specimens ask for more
 
@@ -83,10 +85,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, default=HERE / "results" / "seams.jsonl")
     parser.add_argument("--quick", action="store_true", help="tiny images, for a test of this program")
+    parser.add_argument("--table", action="store_true", help="print the table of the rows in the output")
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
     parser.add_argument("--optics", nargs="+", default=list(FULL.frames), choices=FULL.frames)
     parser.add_argument("--phantoms", nargs="+", default=[DENSE, SPARSE], choices=[DENSE, SPARSE])
     given = parser.parse_args()
+    if given.table:
+        print_needed([json.loads(line) for line in given.output.read_text().splitlines()])
+        return
     size = QUICK if given.quick else FULL
     rows = Rows(given.output)
     rows.add("env", "environment", **environment())
@@ -150,6 +156,20 @@ def measured(image: Volume, psf: gd.PSF, variant: str) -> dict[str, Any]:
         "least_difference": float(worst[-max(distances // 8, 1) :].max()),
         "radius": Spread(psf.array, 2, VOXEL).radius,
     }
+
+
+def print_needed(rows: list[dict[str, Any]]) -> None:
+    """Markdown: for each variant and optic ``needed``, of dense specimens, and the halo along x."""
+    print("| | " + " | ".join(FULL.frames) + " |\n" + "|---" * (1 + len(FULL.frames)) + "|")
+    for variant, options in VARIANTS.items():
+        method = make_method(variant.split()[0], dict(options))
+        cells = [f"`{variant}`"]
+        for optic in FULL.frames:
+            found = [r for r in rows if (r["name"], r.get("optic"), r.get("phantom")) == (variant, optic, DENSE)]
+            reach = gd.halo(psf_of(optic, FULL.window), method, voxel_um=VOXEL)[2]
+            needed = found[-1].get("needed", f"> {found[-1]['distances']}") if found else "not measured"
+            cells.append(f"{needed} ({reach})")
+        print("| " + " | ".join(cells) + " |")
 
 
 if __name__ == "__main__":

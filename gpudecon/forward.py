@@ -88,18 +88,21 @@ class ForwardModel:
         nz, ny, nx = self.image_shape
         return estimate[:nz, :ny, :nx]
 
-    def inverse_sensitivity(self, mask: Array | None = None) -> Array:
+    def inverse_sensitivity(
+        self, mask: Array | None = None, otf: Array | None = None, least: float = LEAST_SENSITIVITY
+    ) -> Array:
         """1 / H^T mask on the domain, where ``mask`` on ``data_shape`` is 1 for measured voxels (None: all are).
 
-        0 where H^T mask is below `LEAST_SENSITIVITY`: what lies there cannot be seen.
+        0 where H^T mask is below `LEAST_SENSITIVITY`: what lies there cannot be seen; nowhere above 1 / ``least``.
+        With another ``otf``, of that one's adjoint.
         """
         xp = self.backend.xp
         nz, ny, nx = self.data_shape
         self.work[...] = 0
         self.work[:nz, :ny, :nx] = 1 if mask is None else mask
-        self.adjoint()
+        self.adjoint(otf)
         weights = self.empty()
-        xp.maximum(self.work, np.float32(LEAST_SENSITIVITY), out=weights)
+        xp.maximum(self.work, np.float32(least), out=weights)
         xp.divide(np.float32(1), weights, out=weights)
         weights *= self.work > LEAST_SENSITIVITY
         return weights

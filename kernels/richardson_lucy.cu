@@ -3,13 +3,13 @@
 // rl_ratio             work <- image / max(work + background + background_image, floor) inside the image where mask is
 //                      not 0, and 0 elsewhere
 // rl_excess            the same, less 1 where the image is measured
-// rl_correction        work <- work weights - 1, or 0 where weights is 0
-// rl_unmatched_factor  work <- max(1 + work, 1/2), or 0 where weights is 0
+// rl_unmatched_factor  work <- max(1 + work weights, 1/2)
 // rl_update            estimate <- estimate * max(work, 0) * weights
-// rl_update_momentum   new = estimate * max(work, 0) * weights
-//                      estimate <- max(new + momentum (new - previous), new / 2); previous <- new
+// rl_update_momentum   new = estimate * max(work, 0) * weights; step = momentum (new - previous) + excess (new - estimate)
+//                      estimate <- new + step, or new exp(step / new) where step < 0; previous <- new
 // rl_step              new = estimate * max(work, 0) * weights; step <- new - estimate; work <- new
-// rl_predict           estimate <- max(work + momentum (work - previous), work / 2); previous <- work
+// rl_predict           step = momentum (work - previous); estimate <- work + step, or work exp(step / work) where
+//                      step < 0; previous <- work
 //
 // work, estimate, previous, step, weights   float32 (domain_z, domain_y, domain_x), rows `..pitch`
 //                                     floats apart; weights may be null and then count as 1
@@ -19,6 +19,9 @@
 #ifndef GPUDECON_COMMON
 #include "common.cuh"
 #endif
+
+constexpr float STEEPEST = 16.0f;  // of `ahead`: where a step down is larger than so many times the value, it is that
+constexpr float TINIEST = 1e-30f;
 
 struct Scene {
     const void* image;
@@ -59,24 +62,14 @@ extern "C" __global__ void rl_excess(float* work, const void* image, float backg
     value = ratio_at(v, value, {image, background, background_image, mask, floor, nz, ny, nx, image_type}, 1.0f);
 }
 
-extern "C" __global__ void rl_correction(float* work, const float* weights, int domain_z, int domain_y, int domain_x,
-                                         int work_pitch, int weights_pitch)
-{
-    Voxel v = this_voxel();
-    if (!is_inside(v, domain_z, domain_y, domain_x)) return;
-    float weight = weights[offset_of(v, domain_y, weights_pitch)];
-    float& value = work[offset_of(v, domain_y, work_pitch)];
-    value = weight == 0.0f ? 0.0f : weight * value - 1.0f;
-}
-
 extern "C" __global__ void rl_unmatched_factor(float* work, const float* weights, int domain_z, int domain_y,
                                                int domain_x, int work_pitch, int weights_pitch)
 {
     Voxel v = this_voxel();
     if (!is_inside(v, domain_z, domain_y, domain_x)) return;
     float& value = work[offset_of(v, domain_y, work_pitch)];
-    bool is_seen = !weights || weights[offset_of(v, domain_y, weights_pitch)] != 0.0f;
-    value = is_seen ? at_least(1.0f + value, 0.5f) : 0.0f;
+    float weight = weights ? weights[offset_of(v, domain_y, weights_pitch)] : 1.0f;
+    value = at_least(1.0f + weight * value, 0.5f);
 }
 
 // The factor of one update; the FFT's rounding must not turn zero negative.
@@ -85,6 +78,13 @@ __device__ inline float correction(Voxel v, const float* work, const float* weig
 {
     float factor = at_least(work[offset_of(v, domain_y, work_pitch)], 0.0f);
     return weights ? factor * weights[offset_of(v, domain_y, weights_pitch)] : factor;
+}
+
+// From `value` on by `step`; downwards exponentially, with the same slope, so that nothing reaches 0 and stays there.
+__device__ inline float ahead(float value, float step)
+{
+    if (!(step < 0.0f)) return value + step;
+    return value * expf(at_least(step, -STEEPEST * value) / at_least(value, TINIEST));
 }
 
 extern "C" __global__ void rl_update(float* estimate, const float* work, const float* weights, int domain_z,
@@ -97,16 +97,16 @@ extern "C" __global__ void rl_update(float* estimate, const float* work, const f
 }
 
 extern "C" __global__ void rl_update_momentum(float* estimate, float* previous, const float* work,
-                                              const float* weights, float momentum, int domain_z, int domain_y,
-                                              int domain_x, int estimate_pitch, int previous_pitch, int work_pitch,
-                                              int weights_pitch)
+                                              const float* weights, float momentum, float excess, int domain_z,
+                                              int domain_y, int domain_x, int estimate_pitch, int previous_pitch,
+                                              int work_pitch, int weights_pitch)
 {
     Voxel v = this_voxel();
     if (!is_inside(v, domain_z, domain_y, domain_x)) return;
     float& value = estimate[offset_of(v, domain_y, estimate_pitch)];
     float& last = previous[offset_of(v, domain_y, previous_pitch)];
     float updated = value * correction(v, work, weights, domain_y, work_pitch, weights_pitch);
-    value = at_least(updated + momentum * (updated - last), 0.5f * updated);
+    value = ahead(updated, momentum * (updated - last) + excess * (updated - value));
     last = updated;
 }
 
@@ -130,7 +130,6 @@ extern "C" __global__ void rl_predict(float* estimate, float* previous, const fl
     if (!is_inside(v, domain_z, domain_y, domain_x)) return;
     float updated = work[offset_of(v, domain_y, work_pitch)];
     float& last = previous[offset_of(v, domain_y, previous_pitch)];
-    estimate[offset_of(v, domain_y, estimate_pitch)] =
-        at_least(updated + momentum * (updated - last), 0.5f * updated);
+    estimate[offset_of(v, domain_y, estimate_pitch)] = ahead(updated, momentum * (updated - last));
     last = updated;
 }

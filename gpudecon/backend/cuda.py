@@ -44,7 +44,6 @@ KERNELS = {
     "regularized_filter": Kernel("spectrum.cu"),
     "rl_ratio": Kernel("richardson_lucy.cu"),
     "rl_excess": Kernel("richardson_lucy.cu"),
-    "rl_correction": Kernel("richardson_lucy.cu"),
     "rl_unmatched_factor": Kernel("richardson_lucy.cu"),
     "rl_step": Kernel("richardson_lucy.cu"),
     "rl_predict": Kernel("richardson_lucy.cu"),
@@ -148,9 +147,6 @@ class CudaOps:
         scene = _scene(image, background, background_image, mask, floor)
         self._launch("rl_excess", work.shape, (work, image, *scene, *_domain(work), *_box(image, work)))
 
-    def rl_correction(self, work: Array, weights: Array) -> None:
-        self._launch("rl_correction", work.shape, (work, weights, *_domain(work), _pitch(weights, work.shape)))
-
     def rl_unmatched_factor(self, work: Array, weights: Array | None) -> None:
         self._launch("rl_unmatched_factor", work.shape, (work, weights, *_domain(work), _pitch(weights, work.shape)))
 
@@ -211,11 +207,11 @@ class CudaOps:
         self._launch("rl_update", shape, (estimate, work, weights, *_domain(estimate), *pitches))
 
     def rl_update_momentum(
-        self, estimate: Array, previous: Array, work: Array, weights: Array | None, momentum: float
+        self, estimate: Array, previous: Array, work: Array, weights: Array | None, momentum: float, excess: float
     ) -> None:
         shape = estimate.shape
         pitches = _pitch(previous, shape), _pitch(work, shape), _pitch(weights, shape)
-        arguments = estimate, previous, work, weights, np.float32(momentum)
+        arguments = estimate, previous, work, weights, np.float32(momentum), np.float32(excess)
         self._launch("rl_update_momentum", shape, (*arguments, *_domain(estimate), *pitches))
 
     def regularized_filter(

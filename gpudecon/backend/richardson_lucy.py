@@ -10,6 +10,8 @@ from gpudecon.backend.slabs import HasSlabs, by_slabs
 
 Array = Any
 
+STEEPEST, TINIEST = 16.0, 1e-30  # as in the kernels
+
 
 class RichardsonLucyOps(HasSlabs):
     """Twins of ``kernels/richardson_lucy.cu``."""
@@ -43,19 +45,12 @@ class RichardsonLucyOps(HasSlabs):
         _ratio(work, image, background, background_image, mask, floor, np.float32(1))
 
     @by_slabs
-    def rl_correction(self, work: Array, weights: Array) -> None:
-        """Work <- work * weights - 1, or 0 where ``weights`` is 0."""
-        work *= weights
-        work -= np.float32(1)
-        np.copyto(work, np.float32(0), where=weights == 0)
-
-    @by_slabs
     def rl_unmatched_factor(self, work: Array, weights: Array | None) -> None:
-        """Work <- max(1 + work, 1/2), or 0 where ``weights`` is 0."""
+        """Work <- max(1 + work * weights, 1/2)."""
+        if weights is not None:
+            work *= weights
         work += np.float32(1)
         np.maximum(work, np.float32(0.5), out=work)
-        if weights is not None:
-            np.copyto(work, np.float32(0), where=weights == 0)
 
     @by_slabs
     def rl_update(self, estimate: Array, work: Array, weights: Array | None) -> None:
@@ -67,21 +62,22 @@ class RichardsonLucyOps(HasSlabs):
 
     @by_slabs
     def rl_update_momentum(
-        self, estimate: Array, previous: Array, work: Array, weights: Array | None, momentum: float
+        self, estimate: Array, previous: Array, work: Array, weights: Array | None, momentum: float, excess: float
     ) -> None:
-        """New = estimate * max(work, 0) * weights; estimate <- max(new + momentum (new - previous), new / 2);
-        previous <- new.
+        """New = estimate * max(work, 0) * weights, step = momentum (new - previous) + excess (new - estimate);
+        estimate <- new + step, or new exp(step / new) where step < 0; previous <- new.
         """
         np.maximum(work, np.float32(0), out=work)
         if weights is not None:
             work *= weights
         work *= estimate
-        np.subtract(work, previous, out=estimate)
-        estimate *= np.float32(momentum)
-        estimate += work
-        np.multiply(work, np.float32(0.5), out=previous)
-        np.maximum(estimate, previous, out=estimate)
+        np.subtract(work, estimate, out=estimate)
+        estimate *= np.float32(excess)
+        np.subtract(work, previous, out=previous)
+        previous *= np.float32(momentum)
+        estimate += previous
         previous[...] = work
+        _go_ahead(estimate, work)
 
     @by_slabs
     def rl_step(self, work: Array, step: Array, estimate: Array, weights: Array | None) -> None:
@@ -94,13 +90,28 @@ class RichardsonLucyOps(HasSlabs):
 
     @by_slabs
     def rl_predict(self, estimate: Array, previous: Array, work: Array, momentum: float) -> None:
-        """Estimate <- max(work + momentum (work - previous), work / 2); previous <- work."""
+        """Step = momentum (work - previous); estimate <- work + step, or work exp(step / work) where step < 0;
+        previous <- work.
+        """
         np.subtract(work, previous, out=estimate)
         estimate *= np.float32(momentum)
-        estimate += work
-        np.multiply(work, np.float32(0.5), out=previous)
-        np.maximum(estimate, previous, out=estimate)
         previous[...] = work
+        _go_ahead(estimate, work)
+
+
+def _go_ahead(step: Array, value: Array) -> None:
+    """Step <- value + step; downwards exponentially, with the same slope, so that nothing reaches 0 and stays there.
+
+    ``value`` is lost.
+    """
+    fall = value * np.float32(-STEEPEST)
+    np.maximum(fall, step, out=fall)
+    np.minimum(fall, np.float32(0), out=fall)
+    np.maximum(step, np.float32(0), out=step)
+    fall /= np.maximum(value, np.float32(TINIEST))
+    np.exp(fall, out=fall)
+    value *= fall
+    step += value
 
 
 def _ratio(

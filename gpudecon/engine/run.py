@@ -177,7 +177,7 @@ def in_this_process(
     _decide(worker, tasks, progress)
     conveyor = Conveyor(worker.read, compute, worker.write, name, ahead=AHEAD, behind=BEHIND)
     busy = conveyor.run(map(plan.task, tasks), stop)
-    if not worker.workspace.journal.done("tile").issuperset(tasks):
+    if not worker.workspace.journal.done("tile").issuperset(tasks):  # other workers may do other tasks
         raise StoppedError("Stopped as asked.")
     return busy
 

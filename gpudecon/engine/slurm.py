@@ -87,7 +87,7 @@ class Array:
         threads = "" if self.threads is None else f" --threads {self.threads}"
         work = f'--share "$SLURM_ARRAY_TASK_ID/{self.elements}" --device {self.device}{threads}'
         return f"""{_head(options)}
-trap 'kill -USR1 "$worker"' USR1 TERM
+trap 'asked=yes; kill -USR1 "$worker"' USR1 TERM
 {self.command} work {shlex.quote(str(self.folder))} {work} &
 worker=$!
 while :; do # a signal ends wait, but not the worker
@@ -96,7 +96,7 @@ while :; do # a signal ends wait, but not the worker
   kill -0 "$worker" 2>/dev/null || break
 done
 # Stopped after a tile, or (138, 143) before the first, but not cancelled: its time ends, or another job needs the node.
-case "$status" in {STOPPED} | 138 | 143)
+case "$asked $status" in "yes {STOPPED}" | "yes 138" | "yes 143")
   if scontrol show job "$SLURM_JOB_ID" | grep -q JobState=RUNNING; then scontrol requeue "$SLURM_JOB_ID"; fi ;;
 esac
 exit "$status"

@@ -13,23 +13,26 @@ from gpudecon.methods.problem import Data, Problem
 
 ORDER = 10  # of the Butterworth filter, as in the paper
 
-# Found on phantoms: larger constants are slower, smaller ones bring in noise, or diverge where light comes from outside
-# the frame.
-ALPHA_PER_INVERSE_SNR = 1.5
-LEAST_ALPHA, MOST_ALPHA = 0.1, 1.0
-CUTOFF_PER_ALPHA = 0.3
+# Found on phantoms, with momentum: larger constants are slower, smaller ones bring in noise, or diverge where light
+# comes from outside the frame.
+ALPHA_PER_INVERSE_SNR = 5.0
+LEAST_ALPHA, MOST_ALPHA = 0.35, 1.0
+CUTOFF_PER_ALPHA = 0.01
+LEAST_SHARE = 0.2  # of B 1 that is divided by
+REST = 3  # every so many steps are with H^T where not all is measured
 
 
 class BackProjector:
-    """f <- f max(1 + B( g / (H f + b) - 1 ), 1/2)  with  B = W H^T,  W = (1 + alpha) / (|H|^2 + alpha) times a limit.
+    """f <- f max(1 + B( g / (H f + b) - 1 ) / B 1, 1/2)  with  B = W H^T,  W = (1 + alpha) / (|H|^2 + alpha) times a
+    limit, where B 1 is 1 unless something is not measured.
 
     "wb": the limit is a Butterworth filter whose half axes are the highest frequencies that are passed with |H| =
     ``cutoff`` (Guo et al., Nat. Biotechnol. 38, 2020).  "omw": it is a mask of what the OTF passes (Ruan et al. 2024),
     (1 + cutoff^4) |H|^4 / (|H|^4 + cutoff^4): one with a sharp border rings across the faces.
 
-    Where light is not measured everywhere (edges "extend", masks) a B at once would meet the jump at the frame's faces
-    and put what comes from outside onto them.  There the correction of a plain step, H^T( g / (H f + b) ) / H^T 1 - 1,
-    which goes on smoothly across the faces, is made first, and W then undoes the blur in it: six transforms for four.
+    Where light is not measured (edges "extend", masks) the excess g / (H f + b) - 1 is 0, which B would take for what
+    the model foresees.  Dividing by B 1, or `LEAST_SHARE` if that is more, mends it.  What has next to no share, or a
+    negative one, keeps its value, and is left to the steps with H^T, every third.
     """
 
     def __init__(
@@ -42,30 +45,26 @@ class BackProjector:
         cutoff: float,
     ) -> None:
         self._model, self._ops = problem.model, problem.backend.ops
-        self._data, self._weights = data, weights
+        self._data = data
         self._otf = _sharpening(problem, kind, alpha, cutoff)
-        if weights is None:
-            self._otf *= self._model.otf
-        else:
-            self._otf *= np.float32(1 / self._model.size)
+        self._otf *= self._model.otf
+        self._weights = None if weights is None else self._model.inverse_sensitivity(data.mask, self._otf, LEAST_SHARE)
+
+    def rests(self, k: int) -> bool:
+        """Whether step k, from 1, is to be one with H^T."""
+        return self._weights is not None and k % REST == 0
 
     def factor(self) -> Array:
         """``work`` <- the factor of the update, where it is H f."""
         model, ops, data, work = self._model, self._ops, self._data, self._model.work
-        if self._weights is None:
-            ops.rl_excess(work, data.image, *data.scene)
-            model.adjoint(self._otf)
-        else:
-            ops.rl_ratio(work, data.image, *data.scene)
-            model.adjoint()
-            ops.rl_correction(work, self._weights)
-            model.correlate(self._otf)
+        ops.rl_excess(work, data.image, *data.scene)
+        model.adjoint(self._otf)
         ops.rl_unmatched_factor(work, self._weights)
         return work
 
 
 def automatic_alpha(problem: Problem) -> float:
-    """The Wiener constant from the signal-to-noise ratio of the brightest structure: 1.5 / SNR within 0.1 and 1."""
+    """The Wiener constant from the signal-to-noise ratio of the brightest structure: 5 / SNR within 0.35 and 1."""
     return float(np.clip(ALPHA_PER_INVERSE_SNR / max(snr_of(problem), 1e-3), LEAST_ALPHA, MOST_ALPHA))
 
 

@@ -53,7 +53,7 @@ class Gold:
 
     def reach(self, spread: Spread) -> float:
         """See `Method`."""
-        return 7 * spread.radius
+        return 8.5 * spread.radius
 
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the estimate after each iteration."""

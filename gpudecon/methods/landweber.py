@@ -59,7 +59,7 @@ class Landweber:
 
     def reach(self, spread: Spread) -> float:
         """See `Method`."""
-        return 6.5 * spread.radius
+        return 8.5 * spread.radius
 
     def iterate(self, problem: Problem) -> Iterator[Array]:
         """Yield the estimate after each iteration."""

@@ -22,7 +22,7 @@ SEEN = (0.02, 0.06)  # transfers at which the power of structure is read
 TOLERATED = 1.1  # a PSF that is this much too wide has no finding
 FARTHEST = 1.6  # frequencies that even a PSF so much narrower hides are the reference for the noise
 BAND_ENDS = (1.3, 1.45, 1.6)  # widths up to which the band is tried
-LEAST_RATIO = 0.25  # of the band's excess to the most that the PSF, tolerance included, explains
+LEAST_RATIO = 0.2  # of the band's excess to the most that the PSF, tolerance included, explains
 DEVIATIONS = 5.0  # standard deviations of the noise that the band's excess must have
 LEAST_EXCESS = 0.05  # of the noise's power, that it must have too
 LEAST_FREQUENCIES = 20.0  # independent ones in each of the three sets
@@ -55,7 +55,7 @@ class Unexplained:
 
 @dataclass(frozen=True)
 class Cells:
-    """The residual's spectrum in cells of frequency (axial, lateral), from 0 upward.
+    """A spectrum in cells of frequency (axial, lateral), from 0 upward.
 
     Mean power, the PSF's transfer |H| (root of its mean square), and the number of independent frequencies.
     """
@@ -123,26 +123,24 @@ def chi_square_map(residual: NDArray[Any], window: int = 5) -> NDArray[np.float6
 def unexplained(problem: Problem, estimate: Array) -> Unexplained | None:
     """Whether the residual g - H f - b holds structure that no estimate could explain with this PSF; None: no.
 
-    Few iterations leave structure in the residual too, but ever less towards frequencies that the PSF does not pass:
-    there the image holds at most  |H|^2 S  with S the object's power.  A PSF that is too wide leaves structure where
-    its own transfer is nearly 0.  So the residual's power over the noise, in the band just beyond the PSF's, is held
-    against the extrapolation  |H_t|^2 <P> / <|H|^2>  from the power <P> over the noise where |H| is 0.02 to 0.06, with
-    H_t of a PSF 1.1 times narrower than given.  1/4 of that is asked, since the power of specimens falls with k.  In
-    simulations with the true PSF no excess was significant up to 2000 photons; at 20000 one specimen of 24 was above
-    it.  The noise is read far beyond the band, where a PSF 1.6 times narrower passes nothing, and taken for white.
+    Few iterations leave structure in the residual too, but at frequencies that the PSF hardly passes at most what the
+    image itself holds there,  |H|^2 S  with S the object's power.  A PSF that is too wide leaves structure where its
+    own transfer is nearly 0.  So the residual's power over the noise, in the band just beyond the PSF's, is held
+    against the extrapolation  |H_t|^2 <P> / <|H|^2>  from the *image's* power <P> over the noise where |H| is 0.02 to
+    0.06, with H_t of a PSF 1.1 times narrower than given: no number of iterations changes it.  A fifth of that is
+    asked, since the power of specimens falls with k.  The noise is read far beyond the band, where a PSF 1.6 times
+    narrower passes nothing, and taken for white.
 
-    It cannot see a PSF that is too narrow, nor one that is too wide where the specimen is smooth and the light is weak:
-    shells and nuclei of 200 photons can be explained with a PSF of 1.5 times the width, up to what noise hides.
+    It cannot see a PSF that is too narrow, nor one that is too wide where the specimen is smooth and the light is weak;
+    `gpudecon.quality.psf_width.too_wide` sees more and costs two restorations.
 
-    Costs one blur, one FFT and two passes over part of the spectrum.  ``model.work`` is overwritten.
+    Costs one blur, one FFT and two passes over part of the spectrum; twice that without the blur where a band stands
+    out.  ``model.work`` is overwritten.
     """
     if isinstance(problem.model, Unblurred):
         return None
-    return judged(_cells(problem, estimate))
-
-
-def judged(cells: Cells) -> Unexplained | None:
-    """The finding, from the cells alone."""
+    model = problem.model
+    cells = _cells(problem, _residual(problem, model.blur(estimate)))
     number, transfer = cells.number, cells.transfer
     there = number > 0
     beyond, outermost = cells.narrower(TOLERATED), cells.narrower(FARTHEST)
@@ -154,26 +152,33 @@ def judged(cells: Cells) -> Unexplained | None:
     noise = cells.mean(cells.power, reference)
     if noise <= 0:
         return None
-    structure = max(cells.mean(cells.power, passed) - noise, 0.0) / cells.mean(transfer**2, passed)
-    found = None
+    standing_out = []
     for end in BAND_ENDS:
         band = there & (beyond < HIDDEN) & (cells.narrower(end) >= HIDDEN) & (outermost >= HIDDEN)
         if number[band].sum() < LEAST_FREQUENCIES:
             continue
         excess = cells.mean(cells.power, band) / noise - 1
         deviations = excess / float(np.sqrt(1 / number[band].sum() + 1 / number[reference].sum()))
-        explained = structure * cells.mean(beyond**2, band) / noise
-        ratio = excess / max(explained, 1e-12)
-        is_seen = excess > LEAST_EXCESS and deviations > DEVIATIONS and ratio > LEAST_RATIO
-        if is_seen and (found is None or deviations > found.deviations):
-            found = Unexplained(excess, deviations, ratio)
-    return found
+        if excess > LEAST_EXCESS and deviations > DEVIATIONS:
+            standing_out.append((deviations, excess, cells.mean(beyond**2, band) / noise))
+    if not standing_out:
+        return None
+    light = model.crop(model.work)
+    light[...] = problem.image
+    problem.take_background_from(light)
+    light *= np.float32(1 / problem.highest)
+    image = _cells(problem, light)
+    structure = max(image.mean(image.power, passed) - noise, 0.0) / cells.mean(transfer**2, passed)
+    found = [
+        Unexplained(excess, deviations, excess / max(structure * let_through, 1e-12))
+        for deviations, excess, let_through in standing_out
+    ]
+    return max((finding for finding in found if finding.ratio > LEAST_RATIO), key=lambda f: f.deviations, default=None)
 
 
-def _cells(problem: Problem, estimate: Array) -> Cells:
-    """The residual's spectrum, faded towards the image's faces, gathered in cells."""
+def _cells(problem: Problem, residual: Array) -> Cells:
+    """The spectrum of ``residual``, the image's part of ``model.work``, faded towards the faces, gathered in cells."""
     model, xp = problem.model, problem.backend.xp
-    residual = _residual(problem, model.blur(estimate))
     windows = [fading(n, LEAST_FADING) for n in model.image_shape]
     independent = _independent(problem, windows)
     residual -= residual.mean(dtype=np.float64).astype(np.float32)

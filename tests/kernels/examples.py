@@ -87,15 +87,10 @@ def rl_excess(
     return rl_ratio(rng, domain, box, dtype, full)
 
 
-def rl_correction(rng: np.random.Generator, domain: Shape, box: Shape) -> Arguments:
-    weights = positive(rng, domain)
-    weights[rng.random(domain) < 0.2] = 0
-    return {"work": signed(rng, domain), "weights": weights}
-
-
 def rl_unmatched_factor(rng: np.random.Generator, domain: Shape, box: Shape, weighted: bool = True) -> Arguments:
-    arguments = rl_correction(rng, domain, box)
-    return {**arguments, "weights": arguments["weights"] if weighted else None}
+    weights = positive(rng, domain) / np.float32(50)
+    weights[rng.random(domain) < 0.2] = 0
+    return {"work": signed(rng, domain), "weights": weights if weighted else None}
 
 
 def rl_step(rng: np.random.Generator, domain: Shape, box: Shape, weighted: bool = True) -> Arguments:
@@ -122,10 +117,16 @@ def rl_update(rng: np.random.Generator, domain: Shape, box: Shape, weighted: boo
 
 
 def rl_update_momentum(
-    rng: np.random.Generator, domain: Shape, box: Shape, weighted: bool = True, momentum: float = 0.6
+    rng: np.random.Generator,
+    domain: Shape,
+    box: Shape,
+    weighted: bool = True,
+    momentum: float = 0.6,
+    excess: float = 0.8,
 ) -> Arguments:
     arguments = rl_update(rng, domain, box, weighted)
-    return {"estimate": arguments.pop("estimate"), "previous": positive(rng, domain), **arguments, "momentum": momentum}
+    fields = {"estimate": arguments.pop("estimate"), "previous": positive(rng, domain), **arguments}
+    return {**fields, "momentum": momentum, "excess": excess}
 
 
 def tv_factor(rng: np.random.Generator, domain: Shape, box: Shape, weighted: bool = True) -> Arguments:
@@ -277,7 +278,6 @@ EXAMPLES: dict[str, Callable[..., Arguments]] = {
         multiply_otf,
         rl_ratio,
         rl_excess,
-        rl_correction,
         rl_unmatched_factor,
         rl_step,
         rl_predict,

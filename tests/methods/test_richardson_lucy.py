@@ -59,10 +59,38 @@ def problem_for(image, psf, method):
     return problem_of(image, None, Conditions(), method, model, (1.0, 1.0, 1.0))
 
 
+def ahead(value, step):
+    """Value + step, downwards value exp(step / value)."""
+    falling = np.exp(np.maximum(np.minimum(step, 0) / np.maximum(value, 1e-30), -16))
+    return np.where(step < 0, value * falling, value + step)
+
+
+@pytest.mark.parametrize(("shape", "psf_shape"), SHAPES)
+@pytest.mark.parametrize("background", [0.0, 3.5])
+def test_heavy_ball_is_its_formula(asymmetric_psf, rng, shape, psf_shape, background):
+    """Kim & Fessler (2016), algorithm OGM1 with a step of Richardson-Lucy in place of the gradient's."""
+    image = (rng.random(shape) * 50 + 10).astype(np.float32)
+    psf = asymmetric_psf(psf_shape)
+    otf = transfer(psf, shape)
+    x = y = np.full(shape, image.mean(dtype=float) - background)
+    theta, has_fallen = 1.0, False
+    for _ in range(15):
+        new = y * filtered(image / (filtered(y, otf) + background), otf.conj())
+        following = (1 + np.sqrt(1 + 4 * theta**2)) / 2
+        step = (theta - 1) / following * (new - x) + theta / following * (new - y)
+        has_fallen |= bool((step < -0.7 * new).any())
+        x, y, theta = new, ahead(new, step), following
+    assert has_fallen
+    restored = gd.deconvolve(
+        image, psf, iterations=15, acceleration="shb", background=background, edges="periodic", device="cpu"
+    )
+    assert np.abs(restored - x).max() <= 1e-4 * x.max()
+
+
 @pytest.mark.parametrize(("shape", "psf_shape"), SHAPES)
 @pytest.mark.parametrize("background", [0.0, 3.5])
 def test_biggs_is_its_formula(asymmetric_psf, rng, shape, psf_shape, background):
-    """Biggs & Andrews (1997), with y >= x / 2: alpha_k = g_(k-1) . g_(k-2) / |g_(k-2)|^2, g_k = x_(k+1) - y_k."""
+    """Biggs & Andrews (1997): alpha_k = g_(k-1) . g_(k-2) / |g_(k-2)|^2, g_k = x_(k+1) - y_k."""
     image = (rng.random(shape) * 50 + 10).astype(np.float32)
     psf = asymmetric_psf(psf_shape)
     otf = transfer(psf, shape)
@@ -72,7 +100,7 @@ def test_biggs_is_its_formula(asymmetric_psf, rng, shape, psf_shape, background)
         new = y * filtered(image / (filtered(y, otf) + background), otf.conj())
         step = new - y
         factors.append(0.0 if before is None else np.clip((step * before).sum() / (before * before).sum(), 0, 1))
-        x, y = new, np.maximum(new + factors[-1] * (new - x), new / 2)
+        x, y = new, ahead(new, factors[-1] * (new - x))
         before = step
     assert min(factors[1:]) < 0.9
     assert max(factors) > 0.3
@@ -104,7 +132,7 @@ def band_limit(kind, magnitude, cutoff):
 @pytest.mark.parametrize("kind", ["wb", "omw"])
 @pytest.mark.parametrize("masked", [False, True])
 def test_unmatched_back_projection_is_its_formula(asymmetric_psf, rng, shape, psf_shape, kind, masked):
-    """f <- f max(1 + W( H^T(M g / (H f + b)) / H^T M - 1 ), 1/2), which without M is W H^T( g / (H f + b) - 1 )."""
+    """f <- f max(1 + B( M g / (H f + b) - M ) / max(B M, 0.2), 1/2) with B = W H^T; with M every third step plain."""
     psf = asymmetric_psf(psf_shape)
     otf = transfer(psf, shape)
     image = (filtered(ndimage.gaussian_filter(rng.random(shape), 1) * 200, otf) + 2.5).astype(np.float32)
@@ -115,11 +143,16 @@ def test_unmatched_back_projection_is_its_formula(asymmetric_psf, rng, shape, ps
     sensitivity = filtered(mask.astype(float), otf.conj())
     f = np.full(shape, (image[mask].astype(float) - 2.5).mean())
     fits = []
-    for _ in range(6):
+    share = filtered(mask.astype(float), otf.conj() * sharpening)
+    assert share.min() > 0.05
+    for k in range(1, 7):
         model = filtered(f, otf) + 2.5
         fits.append(divergence(image[mask], model[mask]))
-        correction = filtered(np.where(mask, image / model, 0), otf.conj()) / sensitivity - 1
-        f = f * np.maximum(1 + filtered(correction, sharpening), 0.5)
+        if masked and k % 3 == 0:
+            f = f * filtered(np.where(mask, image / model, 0), otf.conj()) / sensitivity
+        else:
+            excess = filtered(np.where(mask, image / model - 1, 0), otf.conj() * sharpening)
+            f = f * np.maximum(1 + excess / np.maximum(share, 0.2), 0.5)
     fits.append(divergence(image[mask], (filtered(f, otf) + 2.5)[mask]))
     assert fits == sorted(fits, reverse=True), "else the guard would go on with H^T"
     restored = gd.deconvolve(
@@ -154,9 +187,9 @@ def test_every_combination_is_finite_and_not_negative(noisy, rng, edges, acceler
 def test_over_iteration_does_not_lower_the_likelihood(noisy, edges, acceleration, back_projector, alpha):
     """A constant of 0.001 diverges without the guard; 200 iterations are far more than an unmatched form needs.
 
-    The guard looks at the estimate that the next step starts from, with an allowance of 0.1 %.  The reported divergence
-    is that of the image alone, which with "reflect" is less than what the guard sees and may rise a little more, as it
-    may in plain Richardson-Lucy.
+    The guard looks at the estimate that the next step starts from, with an allowance of 0.1 %, and 2 % for "shb".  The
+    reported divergence is that of the image alone, which with "reflect" is less than what the guard sees and may rise a
+    little more, as it may in plain Richardson-Lucy.
     """
     for (shape, psf_shape), photons, background in itertools.product(SHAPES, [5.0, 200.0], [0.0, 3.0]):
         image, psf = noisy(shape, psf_shape, photons, background)
@@ -169,7 +202,8 @@ def test_over_iteration_does_not_lower_the_likelihood(noisy, edges, acceleration
         assert np.isfinite(restored).all()
         assert restored.min() >= 0
         lowest = np.minimum.accumulate(seen)
-        assert (seen <= (1.02 if edges == "reflect" else 1.01) * lowest).all()
+        allowed = 1.03 if acceleration == "shb" else 1.02 if edges == "reflect" else 1.01
+        assert (seen <= allowed * lowest).all(), (seen / lowest).max()
 
 
 @pytest.fixture
@@ -190,19 +224,20 @@ def nuclei(rng):
 
 
 def test_automatic_alpha_follows_the_signal_to_noise_ratio(nuclei):
-    """Without background the SNR of n photons is sqrt(n): alpha = 1.5 / sqrt(n) between 0.1 and 1."""
+    """Without background the SNR of n photons is sqrt(n): alpha = 5 / sqrt(n) between 0.35 and 1."""
     method = gd.RichardsonLucy(back_projector="wb")
     found = []
-    for photons in (4.0, 20.0, 100.0, 1e4):
+    for photons in (4.0, 40.0, 100.0, 1e4):
         image, _, psf = nuclei(photons)
         chosen = settled(method, problem_for(image, psf, method))
-        assert chosen.cutoff == pytest.approx(min(0.3 * chosen.alpha, 0.5))
+        assert chosen.cutoff == pytest.approx(0.01 * chosen.alpha)
         found.append(chosen.alpha)
     # the brightest 10^-4 of the voxels lie below the peak, and darkest regions are not quite 0
-    expected = [0.75, 1.5 / np.sqrt(20), 0.15, 0.1]
+    expected = [1.0, 5 / np.sqrt(40), 0.5, 0.35]
     np.testing.assert_allclose(found, expected, rtol=0.25)
     assert found == sorted(found, reverse=True)
-    assert found[-1] == 0.1
+    assert found[0] == 1.0
+    assert found[-1] == 0.35
 
 
 def test_settled_keeps_what_is_given_and_chooses_the_rest(nuclei):
@@ -213,7 +248,7 @@ def test_settled_keeps_what_is_given_and_chooses_the_rest(nuclei):
     given = gd.RichardsonLucy(back_projector="omw", alpha=0.4, cutoff=0.07)
     assert settled(given, problem) == given
     half = settled(gd.RichardsonLucy(back_projector="omw", alpha=0.4), problem)
-    assert (half.alpha, half.cutoff) == (0.4, pytest.approx(0.12))
+    assert (half.alpha, half.cutoff) == (0.4, pytest.approx(0.004))
     auto = gd.RichardsonLucy(iterations=4, back_projector="wb")
     once = settled(auto, problem)
     assert settled(once, problem) == once
