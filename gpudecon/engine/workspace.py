@@ -50,6 +50,9 @@ def tiles_path(plan: Plan) -> Path:
     return folder_of(plan.output) / (Path(plan.output).name if is_output else "tiles.zarr")
 
 
+PATIENCE = 1.0  # seconds
+
+
 class Workspace:
     """An open workspace; ``with`` lets go of its locks and files.
 
@@ -232,10 +235,12 @@ def _in_the_way(plan: Plan, folder: Path) -> InputError:
 class Lock:
     """A lock on a file, of this process alone or ``shared`` among workers; it ends with the process, however that ends.
 
-    Raises `InputError` with the holder's host and process where it cannot be had.
+    Raises `InputError` with the holder's host and process where it cannot be had within `PATIENCE`: Dask's workers may
+    still begin a task of a run that has failed before they hear of it.
     """
 
     def __init__(self, path: Path, *, shared: bool = False) -> None:
+        latest = time.monotonic() + PATIENCE
         while True:
             file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             try:
@@ -243,6 +248,9 @@ class Lock:
             except BlockingIOError:
                 holder = os.read(file, 200).decode(errors="replace")
                 os.close(file)
+                if time.monotonic() < latest:
+                    time.sleep(PATIENCE / 20)
+                    continue
                 raise InputError(
                     f"Another run is at work in {path.parent} ({holder or 'just begun'}); wait for it, or choose "
                     "another output."
