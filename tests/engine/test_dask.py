@@ -12,7 +12,10 @@ import psutil
 import pytest
 
 import gpudecon as gd
+from gpudecon.backend.cupy import uuid_name
+from gpudecon.backend.slabs import available_cores
 from gpudecon.engine import dask_cluster, dask_executor
+from gpudecon.engine.dask_cluster import LocalWorkers
 from gpudecon.engine.dask_executor import DaskExecutor
 from gpudecon.engine.run import run
 from gpudecon.errors import InputError, RunError, StoppedError
@@ -20,8 +23,8 @@ from gpudecon.errors import InputError, RunError, StoppedError
 
 @pytest.fixture(scope="module")
 def client():
-    """Of a cluster of two workers that share the CPU."""
-    with dask_cluster.local_cluster(dask_cluster.LocalWorkers.of("cpu", workers=2)) as client:
+    """Of a cluster of two workers that share the CPU and are told of GPUs that there are not."""
+    with dask_cluster.local_cluster(LocalWorkers(2, 3, ("GPU-0123", "GPU-4567"))) as client:
         client.wait_for_workers(2)
         yield client
 
@@ -68,6 +71,26 @@ def test_a_worker_is_killed(dask, client, planned, expected, tmp_path):
     assert listing(tmp_path) == ["expected.ome.zarr", "in.ome.zarr", "out.ome.zarr"]
     assert done.record["plan"]["hash"] == plan.hash
     client.wait_for_workers(2)
+
+
+def test_each_worker_sees_its_own_gpu(client):
+    """Also the one that took the place of the one that was killed."""
+    names = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
+    seen = client.run(lambda: [os.environ[name] for name in names])
+    assert sorted(seen.values()) == [["GPU-0123", "3"], ["GPU-4567", "3"]]
+
+
+def test_gpus_are_named_as_the_driver_takes_them():
+    raw = bytes.fromhex("8932f937d72c4106c12f20bd9faed9f6")
+    assert uuid_name(raw) == "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6"
+    assert uuid_name(raw[:5]) == "GPU-8932f937-d700"  # what CuPy leaves of 8932f937-d700-...
+
+
+def test_workers_without_a_gpu_share_the_cores():
+    assert LocalWorkers.of("cpu", workers=2, threads=5) == LocalWorkers(2, 5, ())
+    assert LocalWorkers.of("cpu", workers=3).threads == max(1, available_cores() // 3)
+    assert LocalWorkers.of("cpu") == LocalWorkers(1, available_cores(), ())
+    assert (LocalWorkers.of("cpu").device, LocalWorkers(1, 1, ("GPU-0123",)).device) == ("cpu", "cuda")
 
 
 def test_stopped_and_resumed(dask, planned, expected):
