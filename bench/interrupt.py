@@ -141,11 +141,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder) / "work"
         work.mkdir()
-        size = ((6, 300, 270), (6, 96, 96), 4) if args.toy else ((16, 600, 540), (16, 128, 128), 10)
+        size = ((6, 300, 270), (6, 96, 96), 4) if args.toy else ((8, 400, 360), (8, 96, 96), 6)
         trial = Trial(work, *size)
         for number in map(signal.Signals.__getitem__, args.signals):
             found = interrupt(trial, number, args.times, args.seed)
-            rows.add("interrupt", number.name, seed=args.seed, is_identical=True, **found)
+            rows.add(
+                "interrupt", number.name, shape=(2, *size[0]), tile=size[1], seed=args.seed, is_identical=True, **found
+            )
             print(rows.all[-1])
     return 0
 

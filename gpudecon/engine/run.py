@@ -96,6 +96,8 @@ def run(
     if resume and (record := _made(plan)) is not None:
         return Outcome(record)
     with prepare(job, plan, resume=resume, overwrite=overwrite) as workspace, _kept(workspace, command):
+        if workspace.completed is not None:  # and moved, perhaps, before the process ended
+            return Outcome(finish(workspace))
         tasks = workspace.remaining()
         busy = None
         if execute is not None:
@@ -164,7 +166,6 @@ def in_this_process(
 ) -> Busy:
     """Carry out these tasks, reading ahead and writing behind; `StoppedError` where ``stop`` ended it early."""
     plan = worker.plan
-
     name = partial(name_of, plan)
 
     def compute(task: Task, block: Transfer) -> Restored:
@@ -176,7 +177,7 @@ def in_this_process(
     _decide(worker, tasks, progress)
     conveyor = Conveyor(worker.read, compute, worker.write, name, ahead=AHEAD, behind=BEHIND)
     busy = conveyor.run(map(plan.task, tasks), stop)
-    if not set(tasks).isdisjoint(worker.workspace.remaining()):  # of which others may do a share
+    if not worker.workspace.journal.done("tile").issuperset(tasks):  # other workers may do other tasks
         raise StoppedError("Stopped as asked.")
     return busy
 

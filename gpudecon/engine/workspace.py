@@ -258,8 +258,9 @@ class Lock:
             if os.fstat(file).st_nlink:
                 break
             os.close(file)  # its folder was removed between our two steps
-        os.ftruncate(file, 0)
-        os.pwrite(file, f"process {os.getpid()} on {socket.gethostname()}, since {time.ctime()}".encode(), 0)
+        with suppress(OSError):  # a full disk: who holds it is then not said
+            os.ftruncate(file, 0)
+            os.pwrite(file, f"process {os.getpid()} on {socket.gethostname()}, since {time.ctime()}".encode(), 0)
         self._file: int | None = file
 
     def change(self, *, shared: bool) -> None:

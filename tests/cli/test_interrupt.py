@@ -11,6 +11,8 @@ import pytest
 
 from gpudecon.engine.journal import Journal
 
+pytestmark = pytest.mark.slow  # each of these is several processes
+
 TILES = "--tile 9 16 16 --iterations 60"  # 2 x 2 tiles
 
 
@@ -90,31 +92,37 @@ def test_two_processes_on_one_output(cli, tiled_line):
 
 
 @pytest.fixture
-def small_disk(tmp_path):
-    """A folder on a file system of its own, and a function that sets the size of this."""
+def disk(tmp_path):
+    """A folder on a file system of its own, and a function that leaves so many bytes free on it."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", folder], capture_output=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", folder], capture_output=True)
     if os.geteuid() != 0 or mounted.returncode != 0:
         pytest.skip("a file system cannot be mounted here")
 
-    def resize(size):
-        subprocess.run(["mount", "-o", f"remount,size={size}", folder], check=True)
+    def leave(size):
+        state = os.statvfs(folder)
+        used = (state.f_blocks - state.f_bfree) * state.f_frsize
+        subprocess.run(["mount", "-o", f"remount,size={used + size}", folder], check=True)
 
-    yield resize
+    yield leave
     subprocess.run(["umount", folder], check=True)
 
 
-def test_full_disk(cli, tiled_line, small_disk, expected):
+def test_full_disk(cli, tiled_line, disk, expected):
     line = tiled_line.replace("out.ome.zarr", "disk/out.ome.zarr")
-    small_disk("72k")
-    done = cli(line, status=1)
-    said = done.stderr.splitlines()[-1]
-    assert said.startswith("gpudecon: error: ")
+    with cli.start(line, stderr=subprocess.PIPE) as process:
+        wait_for_tile(cli.folder / "disk", process)
+        process.send_signal(signal.SIGSTOP)
+        disk(8192)  # less than a tile takes
+        process.send_signal(signal.SIGCONT)
+        said = process.communicate(timeout=60)[1].splitlines()[-1]
+    assert process.returncode == 1, said
+    assert said.startswith("gpudecon: error: stack.tif, tile ")
     assert "No space left on device" in said
-    assert "tiles are done and kept; go on with: gpudecon run " in said
+    assert " of 4 tiles are done and kept; go on with: gpudecon run " in said
     assert "No space left on device" in cli(f"{line} --resume", status=1).stderr
-    small_disk("10m")
+    disk(2**26)
     cli(f"{line} --resume")
     np.testing.assert_array_equal(cli.read("disk/out.ome.zarr").volume(), expected)
     assert [path.name for path in (cli.folder / "disk").iterdir()] == ["out.ome.zarr"]

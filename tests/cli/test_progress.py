@@ -51,7 +51,7 @@ def read(terminal):
     ("numbers", "status", "last"),
     [
         ([signal.SIGINT], 130, "gpudecon: interrupted in stack.tif\n"),
-        ([signal.SIGTERM] * 2, 143, "tile in hand is finished\n"),
+        ([signal.SIGTERM] * 2, 143, "gpudecon: ended in stack.tif\n"),
     ],
 )
 @pytest.mark.parametrize("output", ["out.ome.zarr", "out.ome.tif --dtype uint16"])

@@ -1,13 +1,15 @@
 """Whole runs in this process: what comes out, what is left when they end early, what is refused."""
 
+import json
 import re
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import gpudecon as gd
-from gpudecon.engine.run import finish, prepare, run
+from gpudecon.engine.run import finish, in_this_process, prepare, run
 from gpudecon.engine.tile import Worker, restore_tile
 from gpudecon.engine.workspace import Workspace, folder_of
 from gpudecon.errors import InputError, RunError, StoppedError
@@ -90,6 +92,26 @@ def test_resuming_what_is_complete_does_nothing(planned, tmp_path):
         run(*planned(iterations=4), resume=True)
 
 
+@pytest.mark.parametrize("is_moved", [True, False])
+def test_an_end_between_completion_and_the_last_removal(planned, uninterrupted, tmp_path, is_moved):
+    """The folder as a process leaves it that is killed while it moves the output, or removes the rest."""
+    job, plan = planned()
+    record = run(job, plan).record
+    with prepare(*planned("other.ome.zarr")) as workspace:
+        pass
+    folder = folder_of(plan.output)
+    folder.mkdir()
+    (workspace.folder / "run.json").rename(folder / "run.json")
+    workspace.discard()
+    (folder / "plan.json").write_text(plan.to_json())
+    (folder / "complete.json").write_text(json.dumps(record))
+    if not is_moved:
+        (tmp_path / "out.ome.zarr").rename(folder / "out.ome.zarr")
+    assert run(job, plan, resume=True).record == record
+    np.testing.assert_array_equal(np.asarray(gd.read(plan.output).data), np.asarray(uninterrupted.data))
+    assert listing(tmp_path) == ["in.ome.zarr", "out.ome.zarr", "uninterrupted.ome.zarr"]
+
+
 @pytest.mark.parametrize("output", ["out.ome.zarr", "out.ome.tif", "int.ome.zarr", "int.ome.tif"])
 def test_every_kind_of_output_in_two_goes(planned, uninterrupted, after, tmp_path, output):
     job, plan = planned(output, dtype="uint16" if output.startswith("int") else "float32")
@@ -116,6 +138,19 @@ def test_any_worker_in_any_order(planned, uninterrupted, rng):
         assert (record.kind, record.task, record.iterations) == ("tile", index, 3)
     with Workspace.open(folder_of(plan.output)) as workspace:
         finish(workspace, verify=True)
+    np.testing.assert_array_equal(np.asarray(gd.read(plan.output).data), np.asarray(uninterrupted.data))
+
+
+def test_shares(planned, uninterrupted):
+    """Two processes of a job array, one after the other, each with its own tasks."""
+    job, plan = planned()
+    with prepare(job, plan):
+        pass
+    for first in range(2):
+        with Workspace.open(folder_of(plan.output)) as workspace:
+            in_this_process(Worker(workspace), range(first, len(plan), 2))
+    with Workspace.open(folder_of(plan.output), alone=True) as workspace:
+        finish(workspace)
     np.testing.assert_array_equal(np.asarray(gd.read(plan.output).data), np.asarray(uninterrupted.data))
 
 
@@ -238,6 +273,19 @@ def test_pixels_that_cannot_be_read_may_be_readable_again(planned, uninterrupted
     chunk.write_bytes(whole)
     run(job, plan, resume=True)
     np.testing.assert_array_equal(np.asarray(gd.read(plan.output).data), np.asarray(uninterrupted.data))
+
+
+def test_seams_are_looked_at(planned):
+    """With the default halo they are tight, without any they are not, and that is said."""
+    job, plan = planned(channels=(1,))
+    seams = run(job, plan, seams=True).seams
+    assert len(seams) == 4
+    assert all(seam.is_tight for seam in seams)
+    bare = replace(plan, output=plan.output.replace("out", "bare"), tiling=replace(plan.tiling, halo=(0, 0, 0)))
+    with pytest.warns(gd.GpudeconWarning, match=r"channel 1: at \d of 4 places between tiles twice the halo changes"):
+        assert not all(seam.is_tight for seam in run(job, bare, seams=True).seams)
+    job, plan = planned("whole.ome.zarr", channels=(1,), tile=(5, 48, 64))
+    assert run(job, plan, seams=True).seams == ()
 
 
 @pytest.mark.parametrize("output", ["out.ome.zarr", "int.ome.zarr"])
