@@ -100,8 +100,10 @@ def operation_cases(rng: np.random.Generator, domain: Shape, box: Shape) -> Iter
     yield Case("rl_update", (estimate, work, None), {0: new})
     new = new * weights
     yield Case("rl_update", (estimate, work, weights), {0: new})
-    ahead = np.maximum(new + 0.6 * (new - previous), new / 2)
-    yield Case("rl_update_momentum", (estimate, previous, work, weights, 0.6), {0: ahead, 1: new})
+    step = 0.6 * (new - previous) + 0.7 * (new - estimate)
+    falling = new * np.exp(np.maximum(np.minimum(step, 0), -16 * new) / np.maximum(new, 1e-30))
+    ahead = np.where(step < 0, falling, new + step)
+    yield Case("rl_update_momentum", (estimate, previous, work, weights, 0.6, 0.7), {0: ahead, 1: new})
 
     scaled = (estimate[inside].astype(float) - 3) * 500
     yield Case("store_cropped", (np.full(box, np.nan, np.float32), estimate, 500.0, 3.0), {0: scaled})

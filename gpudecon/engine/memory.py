@@ -29,6 +29,7 @@ Buffers = dict[str, int]
 FFT_RESULTS = {"ducc0": 0.5, "scipy": 1.1}
 OPERATION = {"landweber": 1.4, "ictm": 1.4, "fista_tv": 6.5, "tv": 6.5}  # slabs of tv's are those of three fields
 UNMATCHED = 2.9
+MOMENTUM = 2.0
 PENALTY = {"tv": 9.0, "goods_roughness": 5.5, "tikhonov": 5.5}  # of the slab and a plane on either side
 DIFFERENCES = 52  # bytes per voxel that is looked at for the noise
 STATISTICS = 14  # half planes in double precision that are gathered into bins
@@ -119,6 +120,9 @@ class _Count:
             data = 0 if is_float or converted else image
         compared = {"image to compare with": data}
         fields = {f"fields of {method.name}": int(method.arrays * field)}
+        is_unmatched = getattr(method, "back_projector", "matched") != "matched"
+        if is_unmatched and (self.edges == "extend" or masked):
+            fields["weights of the back projector"] = field
         stages = [
             {**model, **compared, **fields, "temporary arrays": self.temporary},
             {**(model if part else {"tables": TABLES}), "estimate": field, "result": image},
@@ -136,12 +140,12 @@ class _Count:
             return stages
         if self.is_iterative or method.name in ("wiener", "cls"):
             stages.append({**model, "estimate": field * self.is_iterative, "statistics": self.statistics})
-        if getattr(method, "back_projector", "matched") != "matched" and getattr(method, "alpha", None) == "auto":
+        if is_unmatched and getattr(method, "alpha", None) == "auto":
             stages.append({**model, "differences for the noise": self.differences})
         if held_out:  # two restorations go on side by side
             continued = 4 * data if self.edges == "reflect" else 0
             halves = {"halves of the counts": 2 * image, "halves, continued": continued}
-            pair = {f"fields of {method.name}, twice": int(2 * method.arrays * field)}
+            pair = {f"{name}, twice": 2 * size for name, size in fields.items()}
             stages.append({**model, **halves, **pair, "temporary arrays": self.temporary})
             stages.append({**model, "noise beyond the PSF's band": int(1.5 * field + 6.4 * image)})
         return stages
@@ -209,6 +213,8 @@ class _Count:
         if not self.is_iterative and method.name != "tv":
             return FILTERED * self.plane
         slabs = OPERATION.get(method.name, 0.0)
+        if getattr(method, "acceleration", "none") != "none":
+            slabs = MOMENTUM
         if getattr(method, "back_projector", "matched") != "matched":
             slabs = UNMATCHED
         if method.name in ("tv", "fista_tv"):  # vectors, three fields

@@ -112,7 +112,7 @@ class RichardsonLucy:
         """See `Method`."""
         penalised = self.tv > 0 or self.goods_roughness > 0 or self.tikhonov > 0
         fields = {"none": 1.0, "shb": 2.0, "biggs": 4.0}[self.acceleration] + penalised
-        return fields if self.back_projector == "matched" else fields + 3.0
+        return fields if self.back_projector == "matched" else fields + 2.0
 
     def settled(self, problem: Problem) -> RichardsonLucy:
         """The same with what is automatic chosen for this problem."""
