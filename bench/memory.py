@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import importlib.util
 import itertools
 import json
 import math
@@ -32,6 +33,7 @@ from gpudecon.forward import EDGES
 from gpudecon.methods import Method, make_method
 
 FEW = {"iterations": 2}
+LIBRARIES = tuple(name for name in ("ducc0", "scipy") if importlib.util.find_spec(name))
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("rl", FEW),
     ("rl", {**FEW, "acceleration": "shb"}),
@@ -77,7 +79,7 @@ def arrays(rows: Rows, shape: Shape, psf_shape: Shape, variants: list[tuple[str,
     grid = np.meshgrid(*((np.arange(n) - n // 2) * 5 / n for n in psf_shape), indexing="ij")
     gaussian = np.exp(-sum(g**2 for g in grid) / 2).astype(np.float32)
     gaussian /= gaussian.sum()
-    for (name, options), library, dtype in itertools.product(variants, ("ducc0", "scipy"), ("float32", "uint16")):
+    for (name, options), library, dtype in itertools.product(variants, LIBRARIES, ("float32", "uint16")):
         method, backend = make_method(name, options), NumpyBackend(1, library)
         psf = gaussian if method.needs_psf else None
         for edges in EDGES if method.needs_psf else ("none",):
@@ -91,7 +93,7 @@ def arrays(rows: Rows, shape: Shape, psf_shape: Shape, variants: list[tuple[str,
 
 def resident(rows: Rows, shape: Shape, psf_shape: Shape) -> None:
     threads = NumpyBackend().slabs.threads
-    for library, edges, acceleration in itertools.product(("ducc0", "scipy"), ("extend", "periodic"), ("none", "shb")):
+    for library, edges, acceleration in itertools.product(LIBRARIES, ("extend", "periodic"), ("none", "shb")):
         case = {"shape": shape, "psf_shape": psf_shape, "edges": edges, "fft": library, "acceleration": acceleration}
         command = [sys.executable, str(HERE / "peak_memory.py"), json.dumps(case)]
         grown = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)["bytes"]

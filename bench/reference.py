@@ -50,7 +50,7 @@ def richardson_lucy(
     acceleration: str = "none",
     start: Real | None = None,
 ) -> Real:
-    """Iterations of  f <- f / (H^T 1) H^T(g / (H f + b)),  plain or with heavy-ball momentum, cut to the image.
+    """Iterations of  f <- f / (H^T 1) H^T(g / (H f + b)),  plain or with the optimized gradient method, cut to the image.
 
     From a flat start unless one is given.
     """
@@ -69,13 +69,16 @@ def richardson_lucy(
 
     flat = (data.mean() - background) * (weights > 0)
     start = latest = flat if start is None else start
-    for k in range(1, iterations + 1):
+    t = 1.0
+    for _ in range(iterations):
         ratio = np.zeros(domain)
         ratio[box] = data / np.maximum(convolve(start, otf)[box] + background, floor)
         new = start * np.maximum(convolve(ratio, otf.conj()), 0) * weights
-        momentum = (k - 1) / (k + 2) if acceleration == "shb" else 0
-        start = np.maximum(new + momentum * (new - latest), new / 2)
-        latest = new
+        step, following = np.zeros(domain), (1 + np.sqrt(1 + 4 * t**2)) / 2
+        if acceleration == "shb":
+            step = (t - 1) / following * (new - latest) + t / following * (new - start)
+        falling = new * np.exp(np.maximum(np.minimum(step, 0), -16 * new) / np.maximum(new, 1e-30))
+        start, latest, t = np.where(step < 0, falling, new + step), new, following
     return latest[tuple(slice(n) for n in image.shape)]
 
 

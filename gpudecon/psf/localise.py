@@ -32,7 +32,7 @@ class GaussianFit:
 def fit_gaussian(image: NDArray[np.generic], near: Real, sigma: Real) -> GaussianFit | None:
     """Fit around the voxel ``near`` of ``image`` with the expected widths ``sigma`` (voxels).
 
-    None where the fit leaves its box, or has a width that is no bead's (outside 0.2 to 5 times the expected one).
+    None where there is nothing but a constant, where the fit leaves its box, or has a width that is no bead's (outside 0.2 to 5 times the expected one).
     """
     from scipy.optimize import least_squares
 
@@ -40,7 +40,9 @@ def fit_gaussian(image: NDArray[np.generic], near: Real, sigma: Real) -> Gaussia
     low = np.maximum(np.rint(near).astype(int) - half, 0)
     high = np.minimum(np.rint(near).astype(int) + half + 1, image.shape)
     window = np.asarray(image[tuple(slice(a, b) for a, b in zip(low, high, strict=True))], np.float64)
-    background, height = float(window.min()), float(np.ptp(window)) or 1.0
+    background, height = float(window.min()), float(np.ptp(window))
+    if height == 0:
+        return None
     window = (window - background) / height
     free = [a for a in range(window.ndim) if window.shape[a] >= 3]
     grid = [

@@ -189,8 +189,8 @@ def test_over_iteration_does_not_lower_the_likelihood(noisy, edges, acceleration
 
     The guard looks at the point that the next step starts from, with an allowance of 0.1 %, and 2 % for "shb".  What is
     reported is the divergence of the estimate, which momentum has not carried on yet, from the image alone, which is
-    less than the data with "reflect": it may rise a little more, as it may in plain Richardson-Lucy, and with the
-    constant of 0.001 in the first large steps, but is low at the end.
+    less than the data with "reflect": it may rise more on the way with momentum, and with the constant of 0.001 in the
+    first large steps, but is low at the end.
     """
     for (shape, psf_shape), photons, background in itertools.product(SHAPES, [5.0, 200.0], [0.0, 3.0]):
         image, psf = noisy(shape, psf_shape, photons, background)
@@ -205,7 +205,7 @@ def test_over_iteration_does_not_lower_the_likelihood(noisy, edges, acceleration
         lowest = np.minimum.accumulate(seen)
         allowed = 1.03 if acceleration == "shb" or edges == "reflect" else 1.01
         assert seen[-1] <= allowed * lowest[-1]
-        if alpha == "auto":
+        if alpha == "auto" and acceleration == "none":
             assert (seen <= allowed * lowest).all(), (seen / lowest).max()
 
 
