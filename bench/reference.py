@@ -50,7 +50,7 @@ def richardson_lucy(
     acceleration: str = "none",
     start: Real | None = None,
 ) -> Real:
-    """Iterations of  f <- f / (H^T 1) H^T(g / (H f + b)),  plain or with the optimized gradient method, cut to the image.
+    """Iterations of  f <- f / (H^T 1) H^T(g / (H f + b)),  plain or with momentum, cut to the image.
 
     From a flat start unless one is given.
     """

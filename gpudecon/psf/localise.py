@@ -32,7 +32,8 @@ class GaussianFit:
 def fit_gaussian(image: NDArray[np.generic], near: Real, sigma: Real) -> GaussianFit | None:
     """Fit around the voxel ``near`` of ``image`` with the expected widths ``sigma`` (voxels).
 
-    None where there is nothing but a constant, where the fit leaves its box, or has a width that is no bead's (outside 0.2 to 5 times the expected one).
+    None where there is nothing but a constant, where the fit leaves its box, or has a width that is no bead's (outside
+    0.2 to 5 times the expected one).
     """
     from scipy.optimize import least_squares
 
