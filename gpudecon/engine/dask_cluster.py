@@ -106,7 +106,7 @@ def local_cluster(workers: LocalWorkers) -> Iterator[Client]:
     scheduler = {"cls": Scheduler, "options": common}
     with (
         SpecCluster(specs, scheduler, security=common["security"], silence_logs=logging.WARNING) as cluster,
-        Client(cluster, timeout=PATIENCE) as client,
+        Client(cluster, timeout=PATIENCE, set_as_default=False) as client,
     ):
         yield client
 
@@ -120,7 +120,8 @@ def existing_cluster(address: str, certificates: Certificates | None = None) -> 
     if not re.fullmatch(r"(tcp|tls)://\S+:\d+", address):
         raise InputError(f"{address!r} is no address of a Dask scheduler; give one such as tcp://node:8786.")
     try:
-        client = Client(address, timeout=PATIENCE, security=certificates and certificates.security())
+        security = certificates and certificates.security()
+        client = Client(address, timeout=PATIENCE, security=security, set_as_default=False)
     except (OSError, TypeError, ValueError) as error:  # TypeError: tls:// without certificates
         raise InputError(f"No Dask scheduler answers at {address}: {error}") from error
     with client:
@@ -157,7 +158,7 @@ def slurm_cluster(
             job_script_prologue=[f"export OMP_NUM_THREADS={resources.cpus or 1}"],
             scheduler_options={"dashboard_address": f"{LOOPBACK}:0", "dashboard": False},
         ) as cluster,
-        Client(cluster, timeout=PATIENCE) as client,
+        Client(cluster, timeout=PATIENCE, set_as_default=False) as client,
     ):
         cluster.scale(jobs=jobs)  # not adapt, which would replace jobs that fail as fast as they do
         yield client

@@ -58,7 +58,7 @@ class DaskExecutor:
 
         folder = str(workspace.folder.absolute())
         waiting = iter(tasks)
-        arriving = as_completed()
+        arriving = as_completed(loop=client.loop)
         under_way: dict[Future, int] = {}
 
         def submit() -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 from contextlib import contextmanager
 
+import dask.array as da
 import distributed
 import numpy as np
 import psutil
@@ -146,7 +147,9 @@ def test_nothing_listens_but_on_loopback_and_with_a_certificate(client):
     assert len(ports) >= 3
     assert {address.ip for address in ports} == {"127.0.0.1"}
     with pytest.raises(OSError, match=r"(?i)ssl|certificate|closed"):
-        distributed.Client(client.scheduler.address, security=distributed.Security.temporary(), timeout=5)
+        distributed.Client(
+            client.scheduler.address, security=distributed.Security.temporary(), timeout=5, set_as_default=False
+        )
 
 
 @pytest.mark.parametrize(
@@ -162,3 +165,13 @@ def test_addresses_without_a_scheduler(address, said, monkeypatch):
     cluster = dask_cluster.existing_cluster(address)
     with pytest.raises(InputError, match=said):
         cluster.__enter__()
+
+
+def test_arrays_of_others_are_computed_where_they_were(client, monkeypatch):
+    """Neither on a cluster in use nor on one that could not be had."""
+    monkeypatch.setattr(dask_cluster, "PATIENCE", 1)
+    with pytest.raises(InputError, match="No Dask scheduler"):
+        dask_cluster.existing_cluster("tcp://127.0.0.1:1").__enter__()
+    with pytest.raises(ValueError, match="client"):
+        distributed.default_client()
+    assert da.ones(3).sum().compute() == 3
