@@ -80,10 +80,13 @@ def _image_group(group: zarr.Group, path: Path | str) -> zarr.Group:
 
 
 def _image(group: zarr.Group, path: Path | str, axes: str | None) -> Image:
+    from gpudecon.io.short_chunks import refusing_short_chunks
+
     ome = _ome(group)
     multiscale = ome["multiscales"][0]
     level = multiscale["datasets"][0]
-    source: Any = group[level["path"]]
+    found: Any = group[level["path"]]
+    source: Any = refusing_short_chunks(found)
     check_sample_type(np.dtype(source.dtype), path)
     units = [axis.get("unit") for axis in multiscale["axes"]]
     scale = [

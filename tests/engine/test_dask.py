@@ -119,7 +119,7 @@ def test_a_failing_tile_is_named(dask, planned, series, expected):
         run(job, plan, stop=lambda: next(asked))
     path = series[0] / "0" / "c" / "1" / "0" / "0" / "0" / "0"
     whole = path.read_bytes()
-    path.write_bytes(bytes(len(whole)))  # not cut off: Blosc may read on behind a chunk that is too short
+    path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(
         RunError, match=r"in\.ome\.zarr, channel 0, time point 1, tile \d of \d: .*damaged.* go on with"
     ):

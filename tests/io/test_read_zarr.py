@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import zarr
+from zarr.codecs import BloscCodec, ZstdCodec
 
 from gpudecon import io
 from gpudecon.errors import GpudeconWarning, InputError
@@ -30,10 +31,11 @@ def multiscales(axes=AXES, scale=(1, 1, 0.5, 65.0, 3.3e-5), whole=(500, 1, 0.5, 
     ]
 
 
-def store(path, version="0.5", values=VALUES, extra=None, **kwargs):
+def store(path, version="0.5", values=VALUES, extra=None, compressors="auto", shards=None, **kwargs):
     """A store with two levels; its voxels are 0.25 um x 65 nm x 66 nm, its time step is 0.5 s."""
     group = zarr.create_group(path, zarr_format=2 if version == "0.4" else 3)
-    group.create_array("full", data=values, chunks=(2,) * values.ndim)
+    form = {"compressors": compressors, "shards": shards}
+    group.create_array("full", data=values, chunks=(2,) * values.ndim, **form)
     group.create_array("half", data=values[..., ::2, ::2])
     ome = {"multiscales": multiscales(**kwargs)} | (extra or {})
     group.attrs.update(ome if version == "0.4" else {"ome": {"version": "0.5", **ome}})
@@ -145,6 +147,40 @@ def test_damaged_chunk(tmp_path, version):
     chunk.write_bytes(b"nonsense")
     with pytest.raises(InputError, match=r"a\.zarr is damaged: its pixels cannot be read.*fresh copy"):
         np.asarray(image.data)
+
+
+BLOSC = {"cname": "lz4", "shuffle": "noshuffle"}
+LAYOUTS = {
+    "Blosc 0.4": {"compressors": {"id": "blosc"}},
+    "Blosc": {"compressors": BloscCodec(**BLOSC)},
+    "Zstandard": {"compressors": ZstdCodec()},
+    "shards": {"compressors": BloscCodec(**BLOSC), "shards": (2, 2, 4, 4, 8)},
+    "shards, index first": {
+        "compressors": BloscCodec(**BLOSC),
+        "shards": {"shape": (2, 2, 4, 4, 8), "index_location": "start"},
+    },
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("part", [(slice(None),) * 5, (slice(0, 2),) * 5])
+def test_a_chunk_of_any_shorter_length_is_refused(tmp_path, layout, part):
+    """Blosc reads on behind what it is given, and what it finds there may pass for an image."""
+    version = "0.4" if "0.4" in layout else "0.5"
+    path = store(tmp_path / "a.zarr", version, **LAYOUTS[layout])
+    chunk = path / "full" / ("c/0/0/0/0/0" if version == "0.5" else "0.0.0.0.0")
+    whole = chunk.read_bytes()
+    pixels = io.read(path).data
+    np.testing.assert_array_equal(np.asarray(pixels[part]), VALUES[part])
+    for length in range(0, len(whole), max(1, len(whole) // 100)):
+        chunk.write_bytes(whole[:length])
+        try:
+            read = np.asarray(pixels[part])
+        except InputError:
+            continue
+        assert "shards" in layout, length  # what is cut off may be of another chunk
+        assert part[0].stop == 2, length
+        np.testing.assert_array_equal(read, VALUES[part])
 
 
 def test_block_of_another_image_is_no_source_of_channels(tmp_path):
