@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -134,7 +135,8 @@ def settled(method: Method, problem: Problem) -> Method:
 
 def check_options(method: Any) -> None:
     """Check the types of a method's fields: Literal, int, float, bool, and unions of them."""
-    hints = get_type_hints(type(method))
+    kind: Any = type(method)
+    hints = _types_of(kind)
     for field in dataclasses.fields(method):
         given, hint = getattr(method, field.name), hints[field.name]
         parts = get_args(hint) if get_origin(hint) is not Literal and get_args(hint) else (hint,)
@@ -153,3 +155,8 @@ def check_options(method: Any) -> None:
                 {"int": "a whole number", "float": "a number", "bool": "True or False"}[t.__name__] for t in types
             ]
             raise InputError(f"{type(method).name}: {field.name} is {given!r}; it must be {' or '.join(allowed)}.")
+
+
+@functools.cache  # it evaluates text
+def _types_of(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
