@@ -1,6 +1,6 @@
 """The memory model against what restorations take, for all methods, edges, FFT libraries and types of pixels.
 
-python bench/memory.py -o bench/results/memory.jsonl     # about 5 minutes, on a quiet machine
+python bench/memory.py -o bench/results/memory.jsonl     # about 3 minutes, on a quiet machine
 python bench/memory.py --quick -o /tmp/memory.jsonl
 
 Section ``arrays``: the most that NumPy's arrays took beside the image, as tracemalloc counts it, and ``ratio``, the

@@ -1,6 +1,6 @@
 """How far a cut through an image is felt: the halo that tiles need, for every method and kind of PSF.
 
-python bench/seams.py -o bench/results/seams.jsonl     # about 40 minutes on 2 quiet cores
+python bench/seams.py -o bench/results/seams.jsonl     # about 10 minutes on 2 cores
 python bench/seams.py --quick -o /tmp/seams.jsonl
 python bench/seams.py --table                          # the table of docs/large.md, from the committed rows
 
