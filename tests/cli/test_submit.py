@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tifffile
 
 from gpudecon.backend.cupy import missing_for_cuda
 from gpudecon.cli.cluster_options import add_cluster_options, executor_of
@@ -24,27 +23,10 @@ SHARED = Path(__file__).parents[3] / "shared" / "tools" / "slurm_one_node.sh"
 SECONDS = 60  # for whatever is waited for; a job takes a few
 
 
-@pytest.fixture
-def run_line(files, rng):
-    """The words of a run of 16 tiles that works; its output in this process is expected.ome.zarr."""
-    tifffile.imwrite(files / "stack.tif", rng.poisson(rng.gamma(0.3, 300, (9, 61, 59)) + 100).astype(np.uint16))
-    return (
-        "stack.tif -o out.ome.zarr --psf psf.tif --psf-voxel-um 0.2 0.1 0.1 --voxel-um 0.2 0.1 0.1 --background 100 "
-        "--iterations 5 --device cpu --threads 1 --tile 9 16 16"
-    )
-
-
-@pytest.fixture
-def expected(cli, run_line):
-    """Pixels of the run in one process."""
-    cli("run " + run_line.replace("out.ome", "expected.ome"))
-    return np.asarray(cli.read("expected.ome.zarr").data)
-
-
-def test_dry_run_prints_scripts_and_changes_nothing(cli, run_line):
+def test_dry_run_prints_scripts_and_changes_nothing(cli, many_tiles):
     before = cli.listing()
     options = "--elements 5 --partition gpu --time 1:00:00 --sbatch '--account=lab --nice=5'"
-    done = cli(f"submit {run_line} --dry-run {options}")
+    done = cli(f"submit {many_tiles} --dry-run {options}")
     assert cli.listing() == before
     array, finish = re.split(r"(?m)^(?=#!/bin/bash$)", done.stdout)[1:]
     assert "#SBATCH --array=0-4\n" in array
@@ -61,20 +43,20 @@ def test_dry_run_prints_scripts_and_changes_nothing(cli, run_line):
         ("--sbatch gpu", ("'gpu' is no option of sbatch",)),
     ],
 )
-def test_submissions_that_make_no_sense(refused, run_line, options, words):
-    refused(f"submit {run_line} {options}", *words)
+def test_submissions_that_make_no_sense(refused, many_tiles, options, words):
+    refused(f"submit {many_tiles} {options}", *words)
 
 
 @pytest.mark.skipif(missing_for_cuda() is None, reason="there is a GPU")
-def test_plan_for_gpus_that_are_not_here(cli, run_line):
-    done = cli(f"submit {run_line.replace('--device cpu', '--device cuda')} --dry-run")
+def test_plan_for_gpus_that_are_not_here(cli, many_tiles):
+    done = cli(f"submit {many_tiles.replace('--device cpu', '--device cuda')} --dry-run")
     assert "#SBATCH --gres=gpu:1\n" in done.stdout
     assert "--device cuda --threads 1 &\n" in done.stdout
 
 
 @pytest.mark.skipif(missing_for_cuda() is None, reason="there is a GPU")
-def test_tile_is_not_chosen_for_gpus_that_are_not_here(refused, run_line):
-    line = run_line.replace("--device cpu", "").replace("--tile 9 16 16", "")
+def test_tile_is_not_chosen_for_gpus_that_are_not_here(refused, many_tiles):
+    line = many_tiles.replace("--device cpu", "").replace("--tile 9 16 16", "")
     refused(f"submit {line}", "no GPU", "--memory", "--tile", "--device cpu")
 
 
@@ -100,8 +82,8 @@ def test_schedulers_that_make_no_sense(options, words):
     assert all(word in str(refusal.value) for word in words)
 
 
-def test_scheduler_that_does_not_answer(refused, run_line):
-    refused(f"run {run_line} --scheduler node:8786", "'node:8786' is no address", "tcp://node:8786")
+def test_scheduler_that_does_not_answer(refused, many_tiles):
+    refused(f"run {many_tiles} --scheduler node:8786", "'node:8786' is no address", "tcp://node:8786")
 
 
 def test_no_workspace(cli, refused):
@@ -126,9 +108,9 @@ def sbatch_takes_nothing(cli):
 
 
 @pytest.mark.slow
-def test_shares_in_turn(cli, run_line, expected, sbatch_takes_nothing):
+def test_shares_in_turn(cli, many_tiles, pixels_of_many_tiles, sbatch_takes_nothing):
     """What the jobs call, called by hand; the second share is ended and goes on."""
-    said = cli(f"submit {run_line} --elements 2").stderr
+    said = cli(f"submit {many_tiles} --elements 2").stderr
     assert "16 of 16 tiles to do in 2 elements: jobs 4711 and 4711" in said
     workspace = ".out.ome.zarr.gpudecon"
     cli(f"work {workspace} --share 0/2 --device cpu --threads 1")
@@ -142,11 +124,11 @@ def test_shares_in_turn(cli, run_line, expected, sbatch_takes_nothing):
         assert worker.wait(SECONDS) == 75
     done = Journal(cli.folder / workspace / "journal").done("tile")
     assert set(range(0, 16, 2)) < done < set(range(16))
-    said = cli(f"submit {run_line} --elements 16 --resume").stderr
+    said = cli(f"submit {many_tiles} --elements 16 --resume").stderr
     assert f"{16 - len(done)} of 16 tiles to do in {16 - len(done)} elements" in said
     cli(f"work {workspace} --device cpu --threads 1")
     cli(f"finish {workspace} --verify")
-    np.testing.assert_array_equal(np.asarray(cli.read().data), expected)
+    np.testing.assert_array_equal(np.asarray(cli.read().data), pixels_of_many_tiles)
     assert not (cli.folder / workspace).exists()
 
 
@@ -183,11 +165,11 @@ def wait_for(condition) -> None:
 
 
 @pytest.mark.slow
-def test_array_with_a_cancelled_and_a_requeued_element(cli, run_line, expected, slurm):
+def test_array_with_a_cancelled_and_a_requeued_element(cli, many_tiles, pixels_of_many_tiles, slurm):
     """Element 0 is put back into the queue in the middle of its work; element 3 is cancelled before it begins."""
     folder = cli.folder / ".out.ome.zarr.gpudecon"
     jobs = "--elements 4 --mem 1G --cpus 1 --gres gpu:1"
-    array = re.search(r"jobs (\d+) and \d+", cli(f"submit {run_line} {jobs}").stderr)[1]
+    array = re.search(r"jobs (\d+) and \d+", cli(f"submit {many_tiles} {jobs}").stderr)[1]
     assert works("scancel", f"{array}_3")
 
     journal = Journal(folder / "journal")
@@ -204,16 +186,16 @@ def test_array_with_a_cancelled_and_a_requeued_element(cli, run_line, expected, 
     first = (folder / "slurm" / "element-0.log").read_text()
     assert len(re.findall(r"of the 4 tiles of share 0/4 to do", first)) == 2
     assert "DUE TO JOB REQUEUE" in first
-    assert "4 of 16 tiles to do in 1 elements" in cli(f"submit {run_line} {jobs} --resume").stderr
+    assert "4 of 16 tiles to do in 1 elements" in cli(f"submit {many_tiles} {jobs} --resume").stderr
     wait_for(lambda: "written: 16 tiles" in log.read_text())
-    np.testing.assert_array_equal(np.asarray(cli.read().data), expected)
+    np.testing.assert_array_equal(np.asarray(cli.read().data), pixels_of_many_tiles)
     assert not folder.exists()
 
 
 @pytest.mark.slow
-def test_dask_workers_in_jobs(cli, run_line, expected, slurm):
-    said = cli(f"run {run_line} --scheduler slurm --workers 2 --interface lo --mem 1G --cpus 1 --gres gpu:1").stderr
+def test_dask_workers_in_jobs(cli, many_tiles, pixels_of_many_tiles, slurm):
+    said = cli(f"run {many_tiles} --scheduler slurm --workers 2 --interface lo --mem 1G --cpus 1 --gres gpu:1").stderr
     assert len(re.findall(r"stack.tif, tile \d+ of 16: ", said)) == 16
-    np.testing.assert_array_equal(np.asarray(cli.read().data), expected)
+    np.testing.assert_array_equal(np.asarray(cli.read().data), pixels_of_many_tiles)
     assert not (cli.folder / ".out.ome.zarr.gpudecon").exists()
     wait_for(lambda: "gpudecon-worker" not in output("squeue", "--noheader", "--format=%j"))
