@@ -43,21 +43,21 @@ def test_dry_run_prints_scripts_and_changes_nothing(cli, many_tiles):
         ("--sbatch gpu", ("'gpu' is no option of sbatch",)),
     ],
 )
-def test_submissions_that_make_no_sense(refused, many_tiles, options, words):
-    refused(f"submit {many_tiles} {options}", *words)
+def test_submissions_that_make_no_sense(refused_here, many_tiles, options, words):
+    refused_here(f"submit {many_tiles} {options}", *words)
 
 
 @pytest.mark.skipif(missing_for_cuda() is None, reason="there is a GPU")
-def test_plan_for_gpus_that_are_not_here(cli, many_tiles):
-    done = cli(f"submit {many_tiles.replace('--device cpu', '--device cuda')} --dry-run")
+def test_plan_for_gpus_that_are_not_here(here, many_tiles):
+    done = here(f"submit {many_tiles.replace('--device cpu', '--device cuda')} --dry-run")
     assert "#SBATCH --gres=gpu:1\n" in done.stdout
     assert "--device cuda --threads 1 &\n" in done.stdout
 
 
 @pytest.mark.skipif(missing_for_cuda() is None, reason="there is a GPU")
-def test_tile_is_not_chosen_for_gpus_that_are_not_here(refused, many_tiles):
+def test_tile_is_not_chosen_for_gpus_that_are_not_here(refused_here, many_tiles):
     line = many_tiles.replace("--device cpu", "").replace("--tile 9 16 16", "")
-    refused(f"submit {line}", "no GPU", "--memory", "--tile", "--device cpu")
+    refused_here(f"submit {line}", "no GPU", "--memory", "--tile", "--device cpu")
 
 
 @pytest.mark.parametrize(
@@ -82,39 +82,36 @@ def test_schedulers_that_make_no_sense(options, words):
     assert all(word in str(refusal.value) for word in words)
 
 
-def test_scheduler_that_does_not_answer(refused, many_tiles):
-    refused(f"run {many_tiles} --scheduler node:8786", "'node:8786' is no address", "tcp://node:8786")
+def test_scheduler_that_does_not_answer(refused_here, many_tiles):
+    refused_here(f"run {many_tiles} --scheduler node:8786", "'node:8786' is no address", "tcp://node:8786")
 
 
-def test_no_workspace(cli, refused):
+def test_no_workspace(cli, refused_here):
     (cli.folder / "empty").mkdir()
     for verb in ("work", "finish"):
-        refused(f"{verb} empty", "no workspace of gpudecon")
-    refused("work empty --share 2/2", "--share is '2/2'", "0/16")
+        refused_here(f"{verb} empty", "no workspace of gpudecon")
+    refused_here("work empty --share 2/2", "--share is '2/2'", "0/16")
 
 
 @pytest.fixture
-def sbatch_takes_nothing(cli):
+def sbatch_takes_nothing(cli, monkeypatch):
     """A stand-in for sbatch before all others: what a submission prepares, and no job."""
     stand_in = cli.folder / "bin"
     stand_in.mkdir()
     (stand_in / "sbatch").write_text("#!/bin/bash\ncat > /dev/null; echo 4711\n")
     (stand_in / "sbatch").chmod(0o755)
-    path = cli.environment["PATH"]
-    cli.environment["PATH"] = f"{stand_in}:{path}"
-    yield
-    cli.environment["PATH"] = path
-    shutil.rmtree(stand_in)
+    for environment in (cli.environment, os.environ):
+        monkeypatch.setitem(environment, "PATH", f"{stand_in}:{environment['PATH']}")
 
 
 @pytest.mark.slow
-def test_shares_in_turn(cli, many_tiles, pixels_of_many_tiles, sbatch_takes_nothing):
+def test_shares_in_turn(cli, here, many_tiles, pixels_of_many_tiles, sbatch_takes_nothing):
     """What the jobs call, called by hand; the second share is ended and goes on."""
-    said = cli(f"submit {many_tiles} --elements 2").stderr
+    said = here(f"submit {many_tiles} --elements 2").stderr
     assert "16 of 16 tiles to do in 2 elements: jobs 4711 and 4711" in said
     workspace = ".out.ome.zarr.gpudecon"
     cli(f"work {workspace} --share 0/2 --device cpu --threads 1")
-    said = cli(f"finish {workspace}", status=1).stderr
+    said = here(f"finish {workspace}", status=1).stderr
     assert "8 of 16 tiles are not restored: stack.tif, tile 2 of 16; stack.tif, tile 4 of 16;" in said
     assert f"{workspace}/slurm" in said
     assert "submit with the same options and --resume" in said
@@ -124,7 +121,7 @@ def test_shares_in_turn(cli, many_tiles, pixels_of_many_tiles, sbatch_takes_noth
         assert worker.wait(SECONDS) == 75
     done = Journal(cli.folder / workspace / "journal").done("tile")
     assert set(range(0, 16, 2)) < done < set(range(16))
-    said = cli(f"submit {many_tiles} --elements 16 --resume").stderr
+    said = here(f"submit {many_tiles} --elements 16 --resume").stderr
     assert f"{16 - len(done)} of 16 tiles to do in {16 - len(done)} elements" in said
     cli(f"work {workspace} --device cpu --threads 1")
     cli(f"finish {workspace} --verify")
