@@ -95,11 +95,12 @@ def test_no_workspace(cli, refused_here):
 
 @pytest.fixture
 def sbatch_takes_nothing(cli, monkeypatch):
-    """A stand-in for sbatch before all others: what a submission prepares, and no job."""
+    """Stand-ins for sbatch and squeue before all others: what a submission prepares, and no job."""
     stand_in = cli.folder / "bin"
     stand_in.mkdir()
-    (stand_in / "sbatch").write_text("#!/bin/bash\ncat > /dev/null; echo 4711\n")
-    (stand_in / "sbatch").chmod(0o755)
+    for name, script in (("sbatch", "cat > /dev/null; echo 4711"), ("squeue", "")):
+        (stand_in / name).write_text(f"#!/bin/bash\n{script}\n")
+        (stand_in / name).chmod(0o755)
     for environment in (cli.environment, os.environ):
         monkeypatch.setitem(environment, "PATH", f"{stand_in}:{environment['PATH']}")
 
