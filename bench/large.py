@@ -31,6 +31,7 @@ Shape = tuple[int, int, int]
 def write_volume(path: Path, shape: Shape, block: Shape = (64, 512, 512)) -> None:
     """Uint16 with structure everywhere and no two blocks alike, written block by block."""
     rng = np.random.default_rng(11)
+    block = tuple(map(min, block, shape))
     store = Store.create(path, gd.Image(Blank(shape, np.dtype("u2")), "zyx", VOXEL_UM), chunk=block, pyramid=False)
     light = rng.gamma(0.3, 300, block)
     for axis in range(3):

@@ -112,11 +112,28 @@ def test_the_halo_is_at_least_what_was_measured(monkeypatch: pytest.MonkeyPatch)
         assert row.get("needed", row["distances"] + 1) <= reach, row
 
 
+# some of each kind; that all of them can be made is tested by itself
+QUALITY_METHODS = (
+    "rl shb,rl omw,rl wb shb,rl shb tv,rl start lowpass,wiener,wiener spectrum,cls,cls gcv,gold,ictm,tv,median,"
+    "homomorphic"
+)
+
+
+def test_every_variant_of_the_quality_benchmark_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCH))
+    from quality_variants import TV_VARIANTS, VARIANTS
+
+    assert set(QUALITY_METHODS.split(",")) < set(VARIANTS)
+    for variant in (*VARIANTS.values(), *TV_VARIANTS.values()):
+        assert variant.made().name == variant.method
+
+
 @pytest.fixture(scope="module")
 def quality(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with the rows and pictures of the quality benchmark."""
     folder = tmp_path_factory.mktemp("quality")
-    run_script("quality.py", "--quick", "-o", str(folder / "quality.jsonl"), "--images", str(folder))
+    given = ("--methods", QUALITY_METHODS, "-o", str(folder / "quality.jsonl"), "--images", str(folder))
+    run_script("quality.py", "--quick", *given)
     return folder
 
 
@@ -134,7 +151,7 @@ def test_quality_rows_agree_with_each_other(quality: Path) -> None:
     assert len(images) == 2 * 2 * 2
     for image in images:
         methods = {row["name"]: row for row in of_section(rows, "restoration", **case_of(image)) if row != image}
-        assert {"rl", "rl shb", "wiener", "cls"} <= set(methods)
+        assert set(methods) == {"rl", *QUALITY_METHODS.split(",")}
         assert methods["rl"]["nrmse"] < image["nrmse"]
         for row in methods.values():
             if "iterations" in row:

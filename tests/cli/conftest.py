@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib.util
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +19,7 @@ import pytest
 import tifffile
 
 import gpudecon as gd
+from gpudecon.cli import main
 
 RUN = (
     "run stack.tif -o out.ome.zarr --psf psf.tif --psf-voxel-um 0.2 0.1 0.1 --voxel-um 0.2 0.1 0.1 "
@@ -79,22 +83,55 @@ def cli(tmp_path, environment):
 
 
 @pytest.fixture
-def refused(cli):
-    """A function that runs a command which cannot be carried out.
+def here(cli, monkeypatch, capfd):
+    """As `cli`, but in this process, for what has many cases: a process needs longer to begin than most of them."""
+    monkeypatch.chdir(cli.folder)
+
+    def run(line: str, status: int = 0) -> Done:
+        terminate = signal.getsignal(signal.SIGTERM)
+        with warnings.catch_warnings():  # all but gpudecon's own stay errors, and are tracebacks
+            warnings.simplefilter("default", gd.GpudeconWarning)
+            try:
+                ended = main(shlex.split(line))
+            except SystemExit as end:  # of argparse
+                ended = end.code
+            finally:
+                signal.signal(signal.SIGTERM, terminate)
+        done = Done(*capfd.readouterr())
+        assert ended == status, done.stderr
+        return done
+
+    return run
+
+
+def refuses(cli: Cli, run: Callable[..., Done]) -> Callable[..., None]:
+    """A function that runs a command by ``run`` which cannot be carried out.
 
     It must end with status 2 and one line on stderr that holds the given words, and leave the disk as it was.
     """
 
-    def run(line: str, *words: str) -> None:
+    def refused(line: str, *words: str) -> None:
         before = cli.listing()
-        done = cli(line, status=2)
+        done = run(line, status=2)
         assert cli.listing() == before
         assert done.stdout == ""
         (said,) = done.stderr.splitlines()
         assert said.startswith("gpudecon")
         assert all(word in said for word in words), said
 
-    return run
+    return refused
+
+
+@pytest.fixture
+def refused(cli):
+    """`refuses` with a process."""
+    return refuses(cli, cli)
+
+
+@pytest.fixture
+def refused_here(cli, here):
+    """`refuses` in this process."""
+    return refuses(cli, here)
 
 
 @pytest.fixture
@@ -127,3 +164,20 @@ def files(cli, stack, psf):
 def run_line(files):
     """The words of a run that works, on `files`; tests replace or add some."""
     return RUN
+
+
+@pytest.fixture
+def many_tiles(files, rng):
+    """The words after the verb of a run of 16 tiles that works."""
+    tifffile.imwrite(files / "stack.tif", rng.poisson(rng.gamma(0.3, 300, (9, 61, 59)) + 100).astype(np.uint16))
+    return (
+        "stack.tif -o out.ome.zarr --psf psf.tif --psf-voxel-um 0.2 0.1 0.1 --voxel-um 0.2 0.1 0.1 --background 100 "
+        "--iterations 5 --device cpu --threads 1 --tile 9 16 16"
+    )
+
+
+@pytest.fixture
+def pixels_of_many_tiles(cli, many_tiles, here):
+    """What the run of `many_tiles` makes in this process."""
+    here("run " + many_tiles.replace("out.ome", "expected.ome"))
+    return np.asarray(cli.read("expected.ome.zarr").data)

@@ -42,10 +42,10 @@ INPUTS = {
 
 
 @pytest.mark.parametrize("name", INPUTS)
-def test_image(refused, run_line, files, stack, name):
+def test_image(refused_here, run_line, files, stack, name):
     make, words = INPUTS[name]
     make(files / "bad.tif", stack)
-    refused(run_line.replace("stack.tif", "bad.tif"), "bad.tif", words)
+    refused_here(run_line.replace("stack.tif", "bad.tif"), "bad.tif", words)
 
 
 PSFS = {
@@ -61,10 +61,10 @@ PSFS = {
 
 
 @pytest.mark.parametrize("name", PSFS)
-def test_psf(refused, run_line, files, psf, name):
+def test_psf(refused_here, run_line, files, psf, name):
     make, words = PSFS[name]
     make(files / "bad.tif", psf)
-    refused(run_line.replace("psf.tif", "bad.tif"), "bad.tif", words)
+    refused_here(run_line.replace("psf.tif", "bad.tif"), "bad.tif", words)
 
 
 OPTIONS = {
@@ -143,10 +143,10 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_option(refused, run_line, name):
+def test_option(refused_here, run_line, name):
     old, new, words = OPTIONS[name]
     assert old in run_line
-    refused(run_line.replace(old, new, 1), *words)
+    refused_here(run_line.replace(old, new, 1), *words)
 
 
 OPTICS = {
@@ -163,19 +163,36 @@ OPTICS = {
 
 
 @pytest.mark.parametrize("name", OPTICS)
-def test_optics(refused, run_line, name):
+def test_optics(refused_here, run_line, name):
     optics, words = OPTICS[name]
-    refused(run_line.replace("--psf psf.tif --psf-voxel-um 0.2 0.1 0.1", optics), *words)
+    refused_here(run_line.replace("--psf psf.tif --psf-voxel-um 0.2 0.1 0.1", optics), *words)
 
 
-def test_no_command(refused):
-    refused("", "COMMAND")
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("stack.tif", "text.tif", ["text.tif cannot be read as an image"]),
+        ("psf.tif", "text.tif", ["text.tif cannot be read as an image"]),
+        ("--iterations 5", "--iterations 0.5", ["'0.5'", "a whole number"]),
+        ("--iterations 5", "--iterations 0", ["iterations is 0", "at least 1"]),
+        ("psf.tif", "psf.tif psf.tif", ["2 PSFs", "1 channels"]),
+    ],
+    ids=["image", "PSF", "option that is not understood", "option of a method", "options that do not fit the image"],
+)
+def test_as_a_process(refused, run_line, files, old, new, words):
+    """One of each kind; all of them are tested in this process."""
+    (files / "text.tif").write_text("z, y, x\n1, 2, 3\n")
+    refused(run_line.replace(old, new, 1), *words)
 
 
-def test_existing_folder_is_not_deleted(refused, run_line, files):
+def test_no_command(refused_here):
+    refused_here("", "COMMAND")
+
+
+def test_existing_folder_is_not_deleted(refused_here, run_line, files):
     (files / "out.ome.zarr").mkdir()
     (files / "out.ome.zarr" / "thesis.txt").write_text("years of work")
-    refused(f"{run_line} --overwrite", "out.ome.zarr", "no Zarr store")
+    refused_here(f"{run_line} --overwrite", "out.ome.zarr", "no Zarr store")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -184,20 +201,20 @@ def test_folder_without_permission(refused, run_line, files):
     refused(run_line.replace("out.ome.zarr", "locked/out.ome.zarr"), "no permission", "locked")
 
 
-def test_cuda_where_there_is_none(refused, run_line):
+def test_cuda_where_there_is_none(refused_here, run_line):
     if missing_for_cuda() is None:
         pytest.skip("a CUDA device is here")
-    refused(run_line.replace("--device cpu", "--device cuda"), "cuda was asked for", "'cpu'")
-    refused("demo -o demo --device cuda:1", "cuda:1 was asked for", "'cpu'")
+    refused_here(run_line.replace("--device cpu", "--device cuda"), "cuda was asked for", "'cpu'")
+    refused_here("demo -o demo --device cuda:1", "cuda:1 was asked for", "'cpu'")
 
 
 @pytest.mark.parametrize("output", ["out.ome.zarr", "out.ome.tif", "out.ome.zarr --dtype uint16"])
-def test_failure_in_the_middle(cli, run_line, stack, output):
+def test_failure_in_the_middle(cli, here, run_line, stack, output):
     """The second of three time points cannot be restored: nothing is kept but an earlier output."""
     good = stack.astype(np.float32)
     frames = np.stack([good, np.full_like(good, np.nan), good])
     tifffile.imwrite(cli.folder / "stack.tif", frames, imagej=True, metadata={"axes": "TZYX"})
-    cli(run_line.replace("out.ome.zarr", output) + " --timepoints 0")
+    here(run_line.replace("out.ome.zarr", output) + " --timepoints 0")
     before = cli.listing()
     done = cli(run_line.replace("out.ome.zarr", output) + " --overwrite", status=2)
     assert "stack.tif, time point 1: The image" in done.stderr.splitlines()[-1]

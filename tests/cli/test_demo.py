@@ -8,24 +8,37 @@ import pytest
 import yaozarrs
 
 import gpudecon as gd
+from gpudecon.cli import demo
 from gpudecon.quality.metrics import nrmse
+
+NAMES = ["raw", "restored", "truth"]
+
+
+@pytest.fixture
+def earlier(cli):
+    """The folder of an earlier demo: every file is there, and none of them holds what a demo makes."""
+    folder = cli.folder / "here" / "demo"
+    folder.mkdir(parents=True)
+    for name in NAMES:
+        gd.write(folder / f"{name}.ome.zarr", gd.Image(np.ones((3, 4, 5), np.uint8), "zyx"))
+    (folder / "projections.png").touch()
+    return folder
 
 
 @pytest.mark.slow
-def test_demo(cli, refused):
-    done = cli("demo -o here/demo --device cpu")
+def test_demo(cli, earlier):
+    """Onto the files of an earlier one."""
+    done = cli("demo -o here/demo --device cpu --overwrite")
     table = {name: [float(n) for n in numbers] for name, numbers in rows(done.stdout)}
     assert list(table) == ["raw", "restored"]
     (raw_error, *raw_um), (error, *um) = table.values()
     assert error < 0.75 * raw_error
     assert all(after < before for after, before in zip(um, raw_um, strict=True))
 
-    folder = cli.folder / "here" / "demo"
-    names = ["raw", "restored", "truth"]
-    assert {p.name for p in folder.iterdir()} == {"projections.png", *(f"{name}.ome.zarr" for name in names)}
-    stacks = {name: gd.read(folder / f"{name}.ome.zarr") for name in names}
+    assert {p.name for p in earlier.iterdir()} == {"projections.png", *(f"{name}.ome.zarr" for name in NAMES)}
+    stacks = {name: gd.read(earlier / f"{name}.ome.zarr") for name in NAMES}
     for name, image in stacks.items():
-        yaozarrs.validate_zarr_store(str(folder / f"{name}.ome.zarr"))
+        yaozarrs.validate_zarr_store(str(earlier / f"{name}.ome.zarr"))
         assert image.voxel_um == (0.2, 0.08, 0.08)
         assert image.channels[0].emission_nm == 520
     assert stacks["raw"].dtype == np.uint16
@@ -33,16 +46,29 @@ def test_demo(cli, refused):
     assert nrmse(stacks["restored"].volume(), truth) == pytest.approx(error, abs=1e-3)
     assert nrmse(stacks["raw"].volume(), truth) == pytest.approx(raw_error, abs=1e-3)
 
-    header = (folder / "projections.png").read_bytes()[:24]
+    header = (earlier / "projections.png").read_bytes()[:24]
     assert header.startswith(b"\x89PNG")
     width, height = struct.unpack(">II", header[16:])
     assert width > height > 300
 
+
+def test_an_earlier_demo_is_kept(cli, earlier, refused):
     refused("demo -o here/demo --device cpu", "exists", "overwrite")
-    for name in names:  # the picture alone is not replaced unasked either
-        (folder / f"{name}.ome.zarr").rename(cli.folder / name)
+    for name in NAMES:  # the picture alone is not replaced unasked either
+        (earlier / f"{name}.ome.zarr").rename(cli.folder / name)
     refused("demo -o here/demo --device cpu", "projections.png exists", "overwrite")
-    assert cli("demo -o here/demo --device cpu --overwrite").stdout == done.stdout
+
+
+def test_a_demo_in_a_new_folder_is_the_same_every_time(cli, here, monkeypatch):
+    """At a small size."""
+    monkeypatch.setattr(demo, "SHAPE", (12, 48, 48))
+    monkeypatch.setattr(demo, "MARGIN", (4, 8, 8))
+    monkeypatch.setattr(demo, "ITERATIONS", 3)
+    first, second = (here(f"demo -o {folder} --device cpu") for folder in ("here/first", "here/second"))
+    assert first.stdout == second.stdout
+    for name in NAMES:
+        again = cli.read(f"here/second/{name}.ome.zarr").volume()
+        np.testing.assert_array_equal(cli.read(f"here/first/{name}.ome.zarr").volume(), again)
 
 
 def rows(text):
@@ -51,8 +77,8 @@ def rows(text):
         yield line.split()[0], re.findall(r"\d+\.\d+", line)
 
 
-def test_bad_demo(cli, refused):
+def test_bad_demo(cli, refused_here):
     (cli.folder / "file").touch()
-    refused("demo -o file", "file", "cannot be made")
-    refused("demo --seed -1", "--seed is -1")
-    refused("demo --device tpu", "'tpu'")
+    refused_here("demo -o file", "file", "cannot be made")
+    refused_here("demo --seed -1", "--seed is -1")
+    refused_here("demo --device tpu", "'tpu'")

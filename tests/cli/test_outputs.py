@@ -13,10 +13,10 @@ FORMATS = ["out.ome.zarr", "out.zarr --ngff 0.4", "out.ome.tif"]
 
 @pytest.mark.parametrize("options", ["--iterations 5", "--method wiener"], ids=["rl", "wiener"])
 @pytest.mark.parametrize("output", FORMATS)
-def test_uint16_can_be_undone(cli, run_line, output, options):
+def test_uint16_can_be_undone(cli, here, run_line, output, options):
     line = run_line.replace("--iterations 5", options)
-    cli(line)
-    cli(line.replace("out.ome.zarr", "int." + output) + " --dtype uint16")
+    here(line)
+    here(line.replace("out.ome.zarr", "int." + output) + " --dtype uint16")
     expected, image = cli.read().volume(), cli.read("int." + output.split()[0])
     stored, intensity = image.volume(), image.provenance["intensity"]
     assert stored.dtype == np.uint16
@@ -29,33 +29,33 @@ def test_uint16_can_be_undone(cli, run_line, output, options):
 
 
 @pytest.mark.parametrize("ngff", ["0.4", "0.5"])
-def test_ome_zarr_is_valid(cli, run_line, ngff):
-    cli(f"{run_line} --ngff {ngff}")
+def test_ome_zarr_is_valid(cli, here, run_line, ngff):
+    here(f"{run_line} --ngff {ngff}")
     assert yaozarrs.validate_zarr_store(str(cli.folder / "out.ome.zarr")).ome_version() == ngff
 
 
 @pytest.mark.parametrize("output", FORMATS)
-def test_overwrite(cli, run_line, output):
+def test_overwrite(cli, here, run_line, output):
     line = run_line.replace("out.ome.zarr", output)
-    cli(line.replace("--iterations 5", "--iterations 2"))
+    here(line.replace("--iterations 5", "--iterations 2"))
     before = cli.listing()
-    cli(f"{line} --overwrite")
+    here(f"{line} --overwrite")
     assert cli.read(output.split()[0]).provenance["options"]["iterations"] == 5
     assert cli.listing().keys() == before.keys()
 
 
-def test_an_output_is_the_next_input(cli, run_line):
-    cli(run_line)
-    cli("run out.ome.zarr -o out.ome.zarr --overwrite --psf psf.tif --psf-voxel-um 0.2 0.1 0.1 --method wiener")
+def test_an_output_is_the_next_input(cli, here, run_line):
+    here(run_line)
+    here("run out.ome.zarr -o out.ome.zarr --overwrite --psf psf.tif --psf-voxel-um 0.2 0.1 0.1 --method wiener")
     assert cli.read().provenance["source"] == "out.ome.zarr"
     assert cli.read().provenance["method"] == "wiener"
 
 
 @pytest.mark.parametrize("output", FORMATS)
-def test_provenance(cli, run_line, psf, output):
+def test_provenance(cli, here, run_line, psf, output):
     gd.write(cli.folder / "psf.tif", gd.Image(np.roll(3 * psf, 1, axis=2), "zyx"), overwrite=True)
     start = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
-    done = cli(run_line.replace("out.ome.zarr", output) + " --background 90 --edges reflect --threads 2")
+    done = here(run_line.replace("out.ome.zarr", output) + " --background 90 --edges reflect --threads 2")
     record = cli.read(output.split()[0]).provenance
     assert record["version"] == gd.__version__
     assert start <= datetime.datetime.fromisoformat(record["created"]) <= datetime.datetime.now(datetime.UTC)

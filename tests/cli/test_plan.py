@@ -1,6 +1,7 @@
 """gpudecon plan as a process: the table, the JSON, and that a run of the same options does what was planned."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -19,9 +20,8 @@ def files(cli, rng, asymmetric_psf, monkeypatch):
     image[4, 30:40, 40:50] = 900
     tifffile.imwrite(cli.folder / "stack.tif", image)
     tifffile.imwrite(cli.folder / "psf.tif", asymmetric_psf((5, 7, 9)))
-    cli.environment["XDG_CACHE_HOME"] = str(cli.folder / "cache")
-    yield
-    cli.environment.pop("XDG_CACHE_HOME")
+    for environment in (cli.environment, os.environ):
+        monkeypatch.setitem(environment, "XDG_CACHE_HOME", str(cli.folder / "cache"))
 
 
 def test_table_says_what_a_run_would_do(cli, files):
@@ -70,7 +70,7 @@ def test_memory_limits_the_tile(cli, files):
         ("--ngff 0.4 -o out.tif", "--ngff is a version of OME-Zarr"),
     ],
 )
-def test_bad_options_are_the_same_errors_as_those_of_run(cli, files, change, words):
-    planned, ran = (cli(f"{verb} {LINE} {change}", status=2).stderr for verb in ("plan", "run"))
+def test_bad_options_are_the_same_errors_as_those_of_run(here, files, change, words):
+    planned, ran = (here(f"{verb} {LINE} {change}", status=2).stderr for verb in ("plan", "run"))
     assert words in planned
     assert planned.splitlines()[-1] == ran.splitlines()[-1]

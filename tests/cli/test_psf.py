@@ -45,8 +45,8 @@ def test_theory(cli, output):
     assert (cli.folder / "psf.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_theory_of_every_kind_of_option(cli):
-    cli(THEORY + " --modality light-sheet --sheet-profile -1 0 0 1 1 0 --sheet-offset-um 0.2 --model scalar ")
+def test_theory_of_every_kind_of_option(cli, here):
+    here(THEORY + " --modality light-sheet --sheet-profile -1 0 0 1 1 0 --sheet-offset-um 0.2 --model scalar ")
     profile = ((-1.0, 0.0), (0.0, 1.0), (1.0, 0.0))
     assert cli.read("psf.ome.tif").provenance["optics"]["sheet_profile"] == [list(pair) for pair in profile]
     optics = gd.Optics(
@@ -57,8 +57,8 @@ def test_theory_of_every_kind_of_option(cli):
     np.testing.assert_array_equal(cli.read("psf.ome.tif").volume(), expected.array)
 
 
-def test_a_plane(cli):
-    cli(f"psf theory -o psf.tif --shape 31 31 --voxel-um 0.065 0.065 {OPTICS}")
+def test_a_plane(cli, here):
+    here(f"psf theory -o psf.tif --shape 31 31 --voxel-um 0.065 0.065 {OPTICS}")
     assert cli.read("psf.tif").volume().shape == (31, 31)
     assert (cli.folder / "psf.png").exists()
 
@@ -82,35 +82,35 @@ def test_beads(cli, beads):
     )
 
 
-def test_beads_without_optics_say_what_is_missing(cli, beads):
-    assert "gpudecon: warning: Without optics the noise outside" in cli(beads).stderr
+def test_beads_without_optics_say_what_is_missing(here, beads):
+    assert "gpudecon: warning: Without optics the noise outside" in here(beads).stderr
 
 
-def test_outputs_are_not_overwritten(cli, refused):
-    cli(THEORY)
-    refused(THEORY, "psf.ome.tif exists")
+def test_outputs_are_not_overwritten(cli, here, refused_here):
+    here(THEORY)
+    refused_here(THEORY, "psf.ome.tif exists")
     (cli.folder / "psf.ome.tif").unlink()
-    refused(THEORY, "psf.png exists")
-    cli(THEORY + " --overwrite")
+    refused_here(THEORY, "psf.png exists")
+    here(THEORY + " --overwrite")
 
 
-def test_bad_requests(cli, beads, refused):
-    refused(THEORY.replace("--na 1.4 ", ""), "--na missing")
-    refused(THEORY.replace("--shape 21 41 42", "--shape 41"), "shape is (41,)")
-    refused(THEORY.replace("psf.ome.tif", "psf.png"), "psf.png")
-    refused(THEORY + " --pinhole-au 1", "modality 'widefield' does not use pinhole_au")
-    refused(THEORY + " --modality light-sheet --sheet-profile 0 1 1", "--sheet-profile has 3 numbers")
-    refused(beads.replace("--voxel-um 0.1 0.065 0.065", ""), "beads.tif does not say its voxel size")
-    refused(f"{beads} {OPTICS} --bead-diameter-um 0.5", "Beads of 0.5 um are too large")
-    refused(f"{beads} --na 1.4", "--emission-nm, --immersion-index missing")
-    refused("psf check nothing.tif", "nothing.tif does not exist")
+def test_bad_requests(beads, refused_here):
+    refused_here(THEORY.replace("--na 1.4 ", ""), "--na missing")
+    refused_here(THEORY.replace("--shape 21 41 42", "--shape 41"), "shape is (41,)")
+    refused_here(THEORY.replace("psf.ome.tif", "psf.png"), "psf.png")
+    refused_here(THEORY + " --pinhole-au 1", "modality 'widefield' does not use pinhole_au")
+    refused_here(THEORY + " --modality light-sheet --sheet-profile 0 1 1", "--sheet-profile has 3 numbers")
+    refused_here(beads.replace("--voxel-um 0.1 0.065 0.065", ""), "beads.tif does not say its voxel size")
+    refused_here(f"{beads} {OPTICS} --bead-diameter-um 0.5", "Beads of 0.5 um are too large")
+    refused_here(f"{beads} --na 1.4", "--emission-nm, --immersion-index missing")
+    refused_here("psf check nothing.tif", "nothing.tif does not exist")
 
 
-def test_check(cli):
-    cli(THEORY)
-    assert cli(f"psf check psf.ome.tif {OPTICS}").stdout == "nothing is wrong with it\n"
-    assert cli("psf check psf.ome.tif").stdout.startswith("nothing is wrong with it; give the optics")
-    found = json.loads(cli(f"psf check psf.ome.tif {OPTICS} --image-voxel-um 0.2 0.13 0.13 --json").stdout)
+def test_check(cli, here):
+    here(THEORY)
+    assert here(f"psf check psf.ome.tif {OPTICS}").stdout == "nothing is wrong with it\n"
+    assert here("psf check psf.ome.tif").stdout.startswith("nothing is wrong with it; give the optics")
+    found = json.loads(here(f"psf check psf.ome.tif {OPTICS} --image-voxel-um 0.2 0.13 0.13 --json").stdout)
     assert {f["name"] for f in found} == {"pitch", "below Nyquist"}
     array = cli.read("psf.ome.tif").volume().copy()
     array[0, 0, 0] = np.nan
@@ -120,31 +120,31 @@ def test_check(cli):
     )
 
 
-def test_run_says_what_is_wrong_with_its_psf(cli, run_line, psf):
+def test_run_says_what_is_wrong_with_its_psf(cli, here, run_line, psf):
     clipped = np.minimum(psf, 0.3 * psf.max())
     tifffile.imwrite(cli.folder / "psf.tif", clipped, photometric="minisblack")
-    done = cli(run_line)
+    done = here(run_line)
     assert "psf.tif: 3 neighbouring voxels have the highest value" in done.stderr
     assert any("highest value" in said for said in cli.read().provenance["warnings"])
 
 
-def test_run_takes_all_optics(cli, run_line):
+def test_run_takes_all_optics(cli, here, run_line):
     words = run_line.replace("--psf psf.tif --psf-voxel-um 0.2 0.1 0.1", OPTICS)
-    cli(f"{words} --modality confocal --excitation-nm 488 --pinhole-au 1 --iterations 2")
+    here(f"{words} --modality confocal --excitation-nm 488 --pinhole-au 1 --iterations 2")
     widefield = run_line.replace("out.ome.zarr", "wide.ome.zarr").replace(
         "--psf psf.tif --psf-voxel-um 0.2 0.1 0.1", OPTICS
     )
-    cli(f"{widefield} --iterations 2")
+    here(f"{widefield} --iterations 2")
     assert cli.read().provenance["psf"] != cli.read("wide.ome.zarr").provenance["psf"]
 
 
-def test_the_real_bead_is_no_point(cli, shared_data, refused):
+def test_the_real_bead_is_no_point(here, shared_data, refused_here):
     """It has 2.5 um: far larger than what NA 1.4 resolves, which its image shows even where nobody says so."""
     words = f"psf beads '{shared_data}/bead-25pct_data.tif' -o psf.ome.tif --voxel-um 0.25 0.16 0.16"
-    refused(f"{words} {OPTICS}", "they are no point sources")
-    refused(f"{words} {OPTICS} --bead-diameter-um 2.5", "Beads of 2.5 um are too large")
-    done = cli(words)  # without optics nothing tells a ball from a point of poor resolution
+    refused_here(f"{words} {OPTICS}", "they are no point sources")
+    refused_here(f"{words} {OPTICS} --bead-diameter-um 2.5", "Beads of 2.5 um are too large")
+    done = here(words)  # without optics nothing tells a ball from a point of poor resolution
     assert "1 of 1 beads used" in done.stdout
     assert "whether the beads are points cannot be told" in done.stderr
-    findings = cli(f"psf check '{shared_data}/bead-25pct_data.tif' --voxel-um 0.25 0.16 0.16 {OPTICS}", status=2)
+    findings = here(f"psf check '{shared_data}/bead-25pct_data.tif' --voxel-um 0.25 0.16 0.16 {OPTICS}", status=2)
     assert "fatal: width" in findings.stdout

@@ -63,11 +63,16 @@ SETTINGS = {
 }
 
 
+def test_a_process_equals_python(cli, run_line, python, stack):
+    cli(run_line)
+    np.testing.assert_array_equal(cli.read().volume(), python(stack))
+
+
 @pytest.mark.parametrize("name", SETTINGS)
-def test_equals_python(cli, run_line, python, stack, name):
+def test_equals_python(cli, here, run_line, python, stack, name):
     words, settings = SETTINGS[name]
     line = run_line.replace("--iterations 5", "") if "method" in settings else run_line
-    cli(f"{line} {words}")
+    here(f"{line} {words}")
     image = cli.read()
     assert (image.axes, image.dtype, image.voxel_um) == ("zyx", np.float32, VOXEL_UM)
     np.testing.assert_array_equal(image.volume(), python(stack, **settings))
@@ -89,11 +94,11 @@ FILTERS = {
 
 @pytest.mark.parametrize("method", FILTERS)
 @pytest.mark.parametrize("voxel_um", [VOXEL_UM, None])
-def test_methods_without_a_psf(cli, files, python, stack, method, voxel_um):
+def test_methods_without_a_psf(cli, here, files, python, stack, method, voxel_um):
     """They ask for no PSF, and for no voxel size either; the camera's level stays in unless it is given."""
     words, settings = FILTERS[method]
     sizes = "" if voxel_um is None else "--voxel-um 0.2 0.1 0.1"
-    done = cli(f"run stack.tif -o out.ome.zarr --device cpu --method {method} {words} {sizes}")
+    done = here(f"run stack.tif -o out.ome.zarr --device cpu --method {method} {words} {sizes}")
     assert "warning" not in done.stderr
     image = cli.read()
     assert image.voxel_um == voxel_um
@@ -104,13 +109,13 @@ def test_methods_without_a_psf(cli, files, python, stack, method, voxel_um):
     assert image.provenance["settings"]["background"] == settings.get("background", 0.0)
 
 
-def test_iterations_chosen_for_each_channel(cli, psf, stack, rng):
+def test_iterations_chosen_for_each_channel(cli, here, psf, stack, rng):
     """The brighter of two channels bears more iterations, all of its time points the same; the record says how many."""
     few, many = (rng.poisson(stack * factor, (2, *stack.shape)) for factor in (0.05, 10.0))
     frames = np.stack([few, many], axis=2).astype(np.uint16)
     save_imagej(cli.folder / "in.tif", frames, "TZCYX")
     tifffile.imwrite(cli.folder / "psf.tif", psf, photometric="minisblack")
-    done = cli(
+    done = here(
         "run in.tif -o out.ome.zarr --psf psf.tif --psf-voxel-um 0.2 0.1 0.1 --device cpu --stop auto --camera-gain 1"
     )
     record = cli.read().provenance
@@ -133,10 +138,12 @@ def test_on_a_gpu(cli, run_line, python, stack):
     np.testing.assert_allclose(cli.read().volume(), expected, rtol=0, atol=1e-5 * expected.max())
 
 
-def test_channels_of_imagej_into_ome_tiff(cli, python, stack):
+def test_channels_of_imagej_into_ome_tiff(cli, here, python, stack):
     channels = np.stack([stack, stack[:, ::-1], stack[:, :, ::-1]], axis=1)
     save_imagej(cli.folder / "in.tif", channels, "ZCYX", Labels=["DAPI", "GFP", "Cy5"])
-    cli("run in.tif -o out.ome.tif --psf psf.tif --psf-voxel-um 0.2 0.1 0.1 --iterations 5 --device cpu --channels 2,0")
+    here(
+        "run in.tif -o out.ome.tif --psf psf.tif --psf-voxel-um 0.2 0.1 0.1 --iterations 5 --device cpu --channels 2,0"
+    )
     image = cli.read("out.ome.tif")
     assert (image.axes, image.shape) == ("czyx", (2, *stack.shape))
     assert image.voxel_um == pytest.approx(VOXEL_UM)
@@ -146,11 +153,11 @@ def test_channels_of_imagej_into_ome_tiff(cli, python, stack):
 
 
 @pytest.mark.filterwarnings("ignore:The image holds structure finer")  # the stack was not made with these optics
-def test_wavelengths_of_ome_tiff_and_computed_psfs(cli, python, stack):
+def test_wavelengths_of_ome_tiff_and_computed_psfs(cli, here, python, stack):
     channels = (gd.Channel("DAPI", 461, 405, "0000FF"), gd.Channel("far red", 670.5, 640, "FF0000"))
     image = gd.Image(np.stack([stack, stack[::-1]]), "czyx", VOXEL_UM, channels, name="cell 3")
     gd.write(cli.folder / "in.ome.tif", image)
-    cli("run in.ome.tif -o out.ome.zarr --na 1.2 --immersion-index 1.33 --iterations 5 --device cpu")
+    here("run in.ome.tif -o out.ome.zarr --na 1.2 --immersion-index 1.33 --iterations 5 --device cpu")
     restored = cli.read()
     assert (restored.name, restored.channels, restored.voxel_um) == ("cell 3", channels, VOXEL_UM)
     records = restored.provenance["psf"]
@@ -162,10 +169,10 @@ def test_wavelengths_of_ome_tiff_and_computed_psfs(cli, python, stack):
         np.testing.assert_array_equal(restored.volume(c=c), python(image.data[c], psf))
 
 
-def test_a_psf_for_each_channel(cli, python, stack, psf):
+def test_a_psf_for_each_channel(cli, here, python, stack, psf):
     tifffile.imwrite(cli.folder / "other.tif", psf[..., ::-1].copy(), photometric="minisblack")
     save_imagej(cli.folder / "in.tif", np.stack([stack, stack], axis=1), "ZCYX")
-    cli("run in.tif -o out.zarr --psf psf.tif other.tif --psf-voxel-um 0.2 0.1 0.1 --iterations 5 --device cpu")
+    here("run in.tif -o out.zarr --psf psf.tif other.tif --psf-voxel-um 0.2 0.1 0.1 --iterations 5 --device cpu")
     image = cli.read("out.zarr")
     mirrored = gd.read_psf(cli.folder / "other.tif", voxel_um=VOXEL_UM)
     np.testing.assert_array_equal(image.volume(c=0), python(stack))
@@ -176,10 +183,10 @@ def test_a_psf_for_each_channel(cli, python, stack, psf):
 @pytest.mark.parametrize(
     ("words", "chosen"), [("", [0, 1, 2]), ("--timepoints 2::-2", [2, 0]), ("--timepoints -2", [1])]
 )
-def test_time_series(cli, python, stack, words, chosen):
+def test_time_series(cli, here, python, stack, words, chosen):
     frames = np.stack([stack, stack[::-1], stack[:, ::-1]])
     save_imagej(cli.folder / "in.tif", frames, "TZYX", finterval=1.5)
-    cli(f"run in.tif -o out.ome.zarr --psf psf.tif --psf-voxel-um 0.2 0.1 0.1 --iterations 5 --device cpu {words}")
+    here(f"run in.tif -o out.ome.zarr --psf psf.tif --psf-voxel-um 0.2 0.1 0.1 --iterations 5 --device cpu {words}")
     image = cli.read()
     assert (image.axes, image.shape[0], image.time_step_s) == ("tzyx", len(chosen), 1.5)
     assert image.provenance["settings"]["timepoints"] == chosen
@@ -189,23 +196,23 @@ def test_time_series(cli, python, stack, words, chosen):
 
 
 @pytest.mark.parametrize("words", ["--edges periodic", "--method homomorphic"])
-def test_time_points_that_do_without_constants(cli, files, python, stack, words):
+def test_time_points_that_do_without_constants(cli, here, files, python, stack, words):
     """What cannot be done in parts is done for each time point as if there were no other."""
     frames = np.stack([stack, 2 * stack])
     save_imagej(cli.folder / "in.tif", frames, "TZYX")
     psf = "" if "homomorphic" in words else "--psf psf.tif --psf-voxel-um 0.2 0.1 0.1 --iterations 5"
-    cli(f"run in.tif -o out.ome.zarr --device cpu {psf} {words}")
+    here(f"run in.tif -o out.ome.zarr --device cpu {psf} {words}")
     settings = {"edges": "periodic"} if psf else {"method": "homomorphic", "background": 0.0}
     for when, frame in enumerate(frames):
         np.testing.assert_array_equal(cli.read().volume(when), python(frame, **settings))
 
 
 @pytest.mark.parametrize("output", ["out.ome.tif", "out.ome.zarr"])
-def test_plane(cli, python, stack, psf, output):
+def test_plane(cli, here, python, stack, psf, output):
     plane = psf.sum(axis=0)
     tifffile.imwrite(cli.folder / "plane.tif", stack[4], photometric="minisblack")
     tifffile.imwrite(cli.folder / "psf.tif", plane, photometric="minisblack")
-    cli(f"run plane.tif -o {output} --psf psf.tif --voxel-um .1 .1 --psf-voxel-um .1 .1 --iterations 5 --device cpu")
+    here(f"run plane.tif -o {output} --psf psf.tif --voxel-um .1 .1 --psf-voxel-um .1 .1 --iterations 5 --device cpu")
     image = cli.read(output)
     assert (image.axes, image.voxel_um) == ("yx", (0.1, 0.1))
     np.testing.assert_array_equal(
@@ -213,18 +220,18 @@ def test_plane(cli, python, stack, psf, output):
     )
 
 
-def test_axes_that_the_file_does_not_say(cli, run_line, python, stack):
+def test_axes_that_the_file_does_not_say(cli, here, run_line, python, stack):
     values = np.stack([stack, stack[::-1]])[:, None]
     tifffile.imwrite(cli.folder / "stack.tif", values, photometric="minisblack")
-    cli(f"{run_line} --axes tczyx")
+    here(f"{run_line} --axes tczyx")
     image = cli.read()
     assert (image.axes, image.shape) == ("tczyx", values.shape)
     alone = python(values[1, 0])  # from a level of its own; a series has one for all time points
     np.testing.assert_allclose(image.volume(1), alone, rtol=0, atol=1e-5 * alone.max())
 
 
-def test_psf_on_other_voxels_is_resampled(cli, run_line, python, stack):
-    done = cli(run_line.replace("--psf-voxel-um 0.2 0.1 0.1", "--psf-voxel-um 0.1 0.1 0.1"))
+def test_psf_on_other_voxels_is_resampled(cli, here, run_line, python, stack):
+    done = here(run_line.replace("--psf-voxel-um 0.2 0.1 0.1", "--psf-voxel-um 0.1 0.1 0.1"))
     assert "resampled to the image's (0.2, 0.1, 0.1) um" in done.stderr
     psf = gd.read_psf(cli.folder / "psf.tif", voxel_um=(0.1, 0.1, 0.1)).resample(VOXEL_UM)
     np.testing.assert_array_equal(cli.read().volume(), python(stack, psf))

@@ -12,30 +12,12 @@ import distributed
 import numpy as np
 import psutil
 import pytest
-import tifffile
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def run_line(files, rng):
-    """The words of a run of 16 tiles that works."""
-    tifffile.imwrite(files / "stack.tif", rng.poisson(rng.gamma(0.3, 300, (9, 61, 59)) + 100).astype(np.uint16))
-    return (
-        "stack.tif -o out.ome.zarr --psf psf.tif --psf-voxel-um 0.2 0.1 0.1 --voxel-um 0.2 0.1 0.1 --background 100 "
-        "--iterations 5 --device cpu --threads 1 --tile 9 16 16"
-    )
-
-
-@pytest.fixture
-def expected(cli, run_line):
-    """Pixels of the run in one process."""
-    cli("run " + run_line.replace("out.ome", "expected.ome"))
-    return np.asarray(cli.read("expected.ome.zarr").data)
-
-
-def test_local_worker_is_killed(cli, run_line, expected):
-    with cli.start(f"run {run_line} --scheduler local --workers 2", stderr=subprocess.PIPE) as process:
+def test_local_worker_is_killed(cli, many_tiles, pixels_of_many_tiles):
+    with cli.start(f"run {many_tiles} --scheduler local --workers 2", stderr=subprocess.PIPE) as process:
         said = [next(process.stderr)]
         children = psutil.Process(process.pid).children(recursive=True)
         workers = [child for child in children if "from multiprocessing.spawn" in " ".join(child.cmdline())]
@@ -44,10 +26,10 @@ def test_local_worker_is_killed(cli, run_line, expected):
         said += process.stderr
         assert process.wait(60) == 0, said
     assert len([line for line in said if re.match(r"gpudecon: stack.tif, tile \d+ of 16: ", line)]) == 16
-    np.testing.assert_array_equal(np.asarray(cli.read().data), expected)
+    np.testing.assert_array_equal(np.asarray(cli.read().data), pixels_of_many_tiles)
 
 
-def test_scheduler_with_certificates(cli, run_line, expected):
+def test_scheduler_with_certificates(cli, many_tiles, pixels_of_many_tiles):
     security = distributed.Security.temporary()
     options = []
     for name, text in (
@@ -72,5 +54,5 @@ def test_scheduler_with_certificates(cli, run_line, expected):
         stack.callback(worker.wait)
         stack.callback(worker.terminate)
         tls = "--tls-ca ca-file.pem --tls-cert cert.pem --tls-key key.pem"
-        cli(f"run {run_line} --scheduler {shlex.quote(address)} {tls}")
-    np.testing.assert_array_equal(np.asarray(cli.read().data), expected)
+        cli(f"run {many_tiles} --scheduler {shlex.quote(address)} {tls}")
+    np.testing.assert_array_equal(np.asarray(cli.read().data), pixels_of_many_tiles)

@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
-import tifffile
 
 from gpudecon.backend.cupy import missing_for_cuda
 from gpudecon.cli.cluster_options import add_cluster_options, executor_of
@@ -24,27 +24,10 @@ SHARED = Path(__file__).parents[3] / "shared" / "tools" / "slurm_one_node.sh"
 SECONDS = 60  # for whatever is waited for; a job takes a few
 
 
-@pytest.fixture
-def run_line(files, rng):
-    """The words of a run of 16 tiles that works; its output in this process is expected.ome.zarr."""
-    tifffile.imwrite(files / "stack.tif", rng.poisson(rng.gamma(0.3, 300, (9, 61, 59)) + 100).astype(np.uint16))
-    return (
-        "stack.tif -o out.ome.zarr --psf psf.tif --psf-voxel-um 0.2 0.1 0.1 --voxel-um 0.2 0.1 0.1 --background 100 "
-        "--iterations 5 --device cpu --threads 1 --tile 9 16 16"
-    )
-
-
-@pytest.fixture
-def expected(cli, run_line):
-    """Pixels of the run in one process."""
-    cli("run " + run_line.replace("out.ome", "expected.ome"))
-    return np.asarray(cli.read("expected.ome.zarr").data)
-
-
-def test_dry_run_prints_scripts_and_changes_nothing(cli, run_line):
+def test_dry_run_prints_scripts_and_changes_nothing(cli, many_tiles):
     before = cli.listing()
     options = "--elements 5 --partition gpu --time 1:00:00 --sbatch '--account=lab --nice=5'"
-    done = cli(f"submit {run_line} --dry-run {options}")
+    done = cli(f"submit {many_tiles} --dry-run {options}")
     assert cli.listing() == before
     array, finish = re.split(r"(?m)^(?=#!/bin/bash$)", done.stdout)[1:]
     assert "#SBATCH --array=0-4\n" in array
@@ -61,21 +44,21 @@ def test_dry_run_prints_scripts_and_changes_nothing(cli, run_line):
         ("--sbatch gpu", ("'gpu' is no option of sbatch",)),
     ],
 )
-def test_submissions_that_make_no_sense(refused, run_line, options, words):
-    refused(f"submit {run_line} {options}", *words)
+def test_submissions_that_make_no_sense(refused_here, many_tiles, options, words):
+    refused_here(f"submit {many_tiles} {options}", *words)
 
 
 @pytest.mark.skipif(missing_for_cuda() is None, reason="there is a GPU")
-def test_plan_for_gpus_that_are_not_here(cli, run_line):
-    done = cli(f"submit {run_line.replace('--device cpu', '--device cuda')} --dry-run")
+def test_plan_for_gpus_that_are_not_here(here, many_tiles):
+    done = here(f"submit {many_tiles.replace('--device cpu', '--device cuda')} --dry-run")
     assert "#SBATCH --gres=gpu:1\n" in done.stdout
     assert "--device cuda --threads 1 &\n" in done.stdout
 
 
 @pytest.mark.skipif(missing_for_cuda() is None, reason="there is a GPU")
-def test_tile_is_not_chosen_for_gpus_that_are_not_here(refused, run_line):
-    line = run_line.replace("--device cpu", "").replace("--tile 9 16 16", "")
-    refused(f"submit {line}", "no GPU", "--memory", "--tile", "--device cpu")
+def test_tile_is_not_chosen_for_gpus_that_are_not_here(refused_here, many_tiles):
+    line = many_tiles.replace("--device cpu", "").replace("--tile 9 16 16", "")
+    refused_here(f"submit {line}", "no GPU", "--memory", "--tile", "--device cpu")
 
 
 @pytest.mark.parametrize(
@@ -100,39 +83,37 @@ def test_schedulers_that_make_no_sense(options, words):
     assert all(word in str(refusal.value) for word in words)
 
 
-def test_scheduler_that_does_not_answer(refused, run_line):
-    refused(f"run {run_line} --scheduler node:8786", "'node:8786' is no address", "tcp://node:8786")
+def test_scheduler_that_does_not_answer(refused_here, many_tiles):
+    refused_here(f"run {many_tiles} --scheduler node:8786", "'node:8786' is no address", "tcp://node:8786")
 
 
-def test_no_workspace(cli, refused):
+def test_no_workspace(cli, refused_here):
     (cli.folder / "empty").mkdir()
     for verb in ("work", "finish"):
-        refused(f"{verb} empty", "no workspace of gpudecon")
-    refused("work empty --share 2/2", "--share is '2/2'", "0/16")
+        refused_here(f"{verb} empty", "no workspace of gpudecon")
+    refused_here("work empty --share 2/2", "--share is '2/2'", "0/16")
 
 
 @pytest.fixture
-def sbatch_takes_nothing(cli):
-    """A stand-in for sbatch before all others: what a submission prepares, and no job."""
+def sbatch_takes_nothing(cli, monkeypatch):
+    """Stand-ins for sbatch and squeue before all others: what a submission prepares, and no job."""
     stand_in = cli.folder / "bin"
     stand_in.mkdir()
-    (stand_in / "sbatch").write_text("#!/bin/bash\ncat > /dev/null; echo 4711\n")
-    (stand_in / "sbatch").chmod(0o755)
-    path = cli.environment["PATH"]
-    cli.environment["PATH"] = f"{stand_in}:{path}"
-    yield
-    cli.environment["PATH"] = path
-    shutil.rmtree(stand_in)
+    for name, script in (("sbatch", "cat > /dev/null; echo 4711"), ("squeue", "")):
+        (stand_in / name).write_text(f"#!/bin/bash\n{script}\n")
+        (stand_in / name).chmod(0o755)
+    for environment in (cli.environment, os.environ):
+        monkeypatch.setitem(environment, "PATH", f"{stand_in}:{environment['PATH']}")
 
 
 @pytest.mark.slow
-def test_shares_in_turn(cli, run_line, expected, sbatch_takes_nothing):
+def test_shares_in_turn(cli, here, many_tiles, pixels_of_many_tiles, sbatch_takes_nothing):
     """What the jobs call, called by hand; the second share is ended and goes on."""
-    said = cli(f"submit {run_line} --elements 2").stderr
+    said = here(f"submit {many_tiles} --elements 2").stderr
     assert "16 of 16 tiles to do in 2 elements: jobs 4711 and 4711" in said
     workspace = ".out.ome.zarr.gpudecon"
     cli(f"work {workspace} --share 0/2 --device cpu --threads 1")
-    said = cli(f"finish {workspace}", status=1).stderr
+    said = here(f"finish {workspace}", status=1).stderr
     assert "8 of 16 tiles are not restored: stack.tif, tile 2 of 16; stack.tif, tile 4 of 16;" in said
     assert f"{workspace}/slurm" in said
     assert "submit with the same options and --resume" in said
@@ -142,11 +123,11 @@ def test_shares_in_turn(cli, run_line, expected, sbatch_takes_nothing):
         assert worker.wait(SECONDS) == 75
     done = Journal(cli.folder / workspace / "journal").done("tile")
     assert set(range(0, 16, 2)) < done < set(range(16))
-    said = cli(f"submit {run_line} --elements 16 --resume").stderr
+    said = here(f"submit {many_tiles} --elements 16 --resume").stderr
     assert f"{16 - len(done)} of 16 tiles to do in {16 - len(done)} elements" in said
     cli(f"work {workspace} --device cpu --threads 1")
     cli(f"finish {workspace} --verify")
-    np.testing.assert_array_equal(np.asarray(cli.read().data), expected)
+    np.testing.assert_array_equal(np.asarray(cli.read().data), pixels_of_many_tiles)
     assert not (cli.folder / workspace).exists()
 
 
@@ -175,23 +156,28 @@ def output(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def wait_for(condition) -> None:
+def wait_for(condition, every: float = 0.2) -> None:
     end = time.monotonic() + SECONDS
     while not condition():
         assert time.monotonic() < end, output("squeue")
-        time.sleep(0.2)
+        time.sleep(every)
 
 
 @pytest.mark.slow
-def test_array_with_a_cancelled_and_a_requeued_element(cli, run_line, expected, slurm):
+def test_array_with_a_cancelled_and_a_requeued_element(cli, here, many_tiles, slurm):
     """Element 0 is put back into the queue in the middle of its work; element 3 is cancelled before it begins."""
+    many_tiles = many_tiles.replace("--iterations 5", "--iterations 30")  # a moment for each tile
+    here("run " + many_tiles.replace("out.ome", "expected.ome"))
     folder = cli.folder / ".out.ome.zarr.gpudecon"
     jobs = "--elements 4 --mem 1G --cpus 1 --gres gpu:1"
-    array = re.search(r"jobs (\d+) and \d+", cli(f"submit {run_line} {jobs}").stderr)[1]
+    array = re.search(r"jobs (\d+) and \d+", here(f"submit {many_tiles} {jobs}").stderr)[1]
     assert works("scancel", f"{array}_3")
 
     journal = Journal(folder / "journal")
-    wait_for(lambda: 0 in journal.done("tile"))
+    wait_for(lambda: 0 in journal.done("tile"), every=0.002)
+    (worker,) = (p for p in psutil.process_iter(["cmdline"]) if {str(folder), "0/4"} <= set(p.info["cmdline"] or ()))
+    worker.suspend()  # lest it ends meanwhile; SLURM wakes it for the signal that asks it to stop
+    assert not set(range(0, 16, 4)) <= journal.done("tile")
     assert works("scontrol", "requeue", f"{array}_0")
     # SLURM lets a requeued job wait two minutes; here it may begin at once
     wait_for(lambda: output("squeue", "--noheader", "--format=%r", f"--jobs={array}_0").strip() == "BeginTime")
@@ -204,16 +190,16 @@ def test_array_with_a_cancelled_and_a_requeued_element(cli, run_line, expected, 
     first = (folder / "slurm" / "element-0.log").read_text()
     assert len(re.findall(r"of the 4 tiles of share 0/4 to do", first)) == 2
     assert "DUE TO JOB REQUEUE" in first
-    assert "4 of 16 tiles to do in 1 elements" in cli(f"submit {run_line} {jobs} --resume").stderr
+    assert "4 of 16 tiles to do in 1 elements" in here(f"submit {many_tiles} {jobs} --resume").stderr
     wait_for(lambda: "written: 16 tiles" in log.read_text())
-    np.testing.assert_array_equal(np.asarray(cli.read().data), expected)
+    np.testing.assert_array_equal(*(np.asarray(cli.read(name).data) for name in ("out.ome.zarr", "expected.ome.zarr")))
     assert not folder.exists()
 
 
 @pytest.mark.slow
-def test_dask_workers_in_jobs(cli, run_line, expected, slurm):
-    said = cli(f"run {run_line} --scheduler slurm --workers 2 --interface lo --mem 1G --cpus 1 --gres gpu:1").stderr
+def test_dask_workers_in_jobs(cli, many_tiles, pixels_of_many_tiles, slurm):
+    said = cli(f"run {many_tiles} --scheduler slurm --workers 2 --interface lo --mem 1G --cpus 1 --gres gpu:1").stderr
     assert len(re.findall(r"stack.tif, tile \d+ of 16: ", said)) == 16
-    np.testing.assert_array_equal(np.asarray(cli.read().data), expected)
+    np.testing.assert_array_equal(np.asarray(cli.read().data), pixels_of_many_tiles)
     assert not (cli.folder / ".out.ome.zarr.gpudecon").exists()
     wait_for(lambda: "gpudecon-worker" not in output("squeue", "--noheader", "--format=%j"))

@@ -1,5 +1,7 @@
 """A job of several tiles, channels and time points on a file, and its plan."""
 
+import signal
+
 import numpy as np
 import pytest
 
@@ -45,3 +47,11 @@ def planned(job, tmp_path):
         return made, plan_job(made, tmp_path / output, ngff=ngff, tile=tile)
 
     return make
+
+
+@pytest.fixture
+def heeding_ctrl_c():
+    """Ctrl-C is KeyboardInterrupt, also where a shell has started the tests in the background, ignoring it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

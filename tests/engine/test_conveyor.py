@@ -158,7 +158,7 @@ def test_what_was_computed_before_an_error_is_written():
     assert written == [0, 1]
 
 
-def test_ctrl_c_in_hand():
+def test_ctrl_c_in_hand(heeding_ctrl_c):
     def compute(task, held):
         if task == 2:
             signal.raise_signal(signal.SIGINT)

@@ -313,7 +313,7 @@ def test_verifying_finds_what_the_disk_has_changed(planned, uninterrupted, after
     np.testing.assert_allclose(stored, np.asarray(uninterrupted.data), rtol=0, atol=plan.dtype == "uint16")
 
 
-def test_ctrl_c(planned, uninterrupted):
+def test_ctrl_c(planned, uninterrupted, heeding_ctrl_c):
     job, plan = planned()
 
     class Impatient:

@@ -18,7 +18,7 @@ def test_sanitizers_find_nothing():
         **os.environ,
         "LD_PRELOAD": runtime.stdout.strip(),  # Python itself is not built with it
         "ASAN_OPTIONS": "detect_leaks=0",  # Python leaves memory behind at exit
-        "GPUDECON_TEST_CXXFLAGS": "-fsanitize=address,undefined -fno-sanitize-recover -g",
+        "GPUDECON_TEST_CXXFLAGS": "-O0 -fsanitize=address,undefined -fno-sanitize-recover -g",
     }
     tests = [Path(__file__).with_name(name) for name in ("test_kernels.py", "test_least_squares_kernels.py")]
     command = [sys.executable, "-m", "pytest", "-q", "-m", "not gpu", "-p", "no:cacheprovider", *tests]

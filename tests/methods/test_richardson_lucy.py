@@ -185,18 +185,19 @@ def test_every_combination_is_finite_and_not_negative(noisy, rng, edges, acceler
 @pytest.mark.parametrize("back_projector", ["wb", "omw"])
 @pytest.mark.parametrize("alpha", [0.001, "auto"])
 def test_over_iteration_does_not_lower_the_likelihood(noisy, edges, acceleration, back_projector, alpha):
-    """A constant of 0.001 diverges without the guard; 200 iterations are far more than an unmatched form needs.
+    """A constant of 0.001 diverges without the guard; 100 iterations are far more than an unmatched form needs.
 
     The guard looks at the point that the next step starts from, with an allowance of 0.1 %, and 2 % for "shb".  What is
     reported is the divergence of the estimate, which momentum has not carried on yet, from the image alone, which is
     less than the data with "reflect": it may rise more on the way with momentum, and with the constant of 0.001 in the
     first large steps, but is low at the end.
     """
-    for (shape, psf_shape), photons, background in itertools.product(SHAPES, [5.0, 200.0], [0.0, 3.0]):
+    scenes = [(SHAPES[0], 5.0, 0.0), (SHAPES[0], 200.0, 3.0), (SHAPES[1], 5.0, 3.0), (SHAPES[1], 200.0, 0.0)]
+    for (shape, psf_shape), photons, background in scenes:  # every pair of values
         image, psf = noisy(shape, psf_shape, photons, background)
         seen = []
         restored = gd.deconvolve(
-            image, psf, iterations=200, acceleration=acceleration, back_projector=back_projector, alpha=alpha,
+            image, psf, iterations=100, acceleration=acceleration, back_projector=back_projector, alpha=alpha,
             edges=edges, background=background, device="cpu", threads=1, divergence_every=1,
             callback=lambda k, estimate, info, seen=seen: seen.append(info.divergence),
         )  # fmt: skip

@@ -1,6 +1,7 @@
 """Gain, offset, read noise and signal-to-noise ratio against the camera that was simulated."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -43,11 +44,11 @@ def scenes(request):
     """A function (phantom, photons) -> (image, PSF, photons of haze), for each optic."""
     optics, voxel = OPTICS[request.param]
     psf = gd.theoretical_psf(optics, (23, 41, 41), voxel)
+    truth_of = functools.cache(lambda name: phantom(name, SHAPE, voxel, seed=0))
 
     def make(name, photons):
-        truth = phantom(name, SHAPE, voxel, seed=0)
         haze = 0.1 * photons
-        image, _ = expose(truth, psf, peak_photons=photons, haze_photons=haze, camera=CAMERA, seed=1)
+        image, _ = expose(truth_of(name), psf, peak_photons=photons, haze_photons=haze, camera=CAMERA, seed=1)
         return image, psf, haze
 
     return make
