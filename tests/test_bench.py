@@ -105,11 +105,12 @@ def test_the_halo_is_at_least_what_was_measured(monkeypatch: pytest.MonkeyPatch)
     rows = of_section(checked_rows(BENCH / "results" / "seams.jsonl"), "seams")
     assert {row["name"] for row in rows} == set(VARIANTS)
     for row in rows:
-        if row["name"] in ("rl tv", "rl biggs", "gold") and row["least_difference"] > 1e-3:
-            continue  # single voxels differ by more wherever the cut is: docs/large.md
+        if row["name"] == "rl tv":
+            continue  # a penalty flips single voxels wherever the cut is, as rounding would: docs/large.md
+        level = "looser" if row["name"] == "gold" else "needed"
         method = make_method(row["name"].split()[0], dict(VARIANTS[row["name"]]))
         reach = gd.halo(psf_of(row["optic"], FULL.window), method, voxel_um=VOXEL)[2]
-        assert row.get("needed", row["distances"] + 1) <= reach, row
+        assert row.get(level, row["distances"] + 1) <= reach, row
 
 
 # some of each kind; that all of them can be made is tested by itself

@@ -188,9 +188,9 @@ def test_over_iteration_does_not_lower_the_likelihood(noisy, edges, acceleration
     """A constant of 0.001 diverges without the guard; 100 iterations are far more than an unmatched form needs.
 
     The guard looks at the point that the next step starts from, with an allowance of 0.1 %, and 2 % for "shb".  What is
-    reported is the divergence of the estimate, which momentum has not carried on yet, from the image alone, which is
-    less than the data with "reflect": it may rise more on the way with momentum, and with the constant of 0.001 in the
-    first large steps, but is low at the end.
+    reported is the divergence of the estimate, which momentum has not carried on yet: it may rise more on the way with
+    momentum, and with the constant of 0.001 in the first large steps, but is low at the end.  With "reflect" it is that
+    from the image alone, a part of the data; there the end must be better than 10 plain steps.
     """
     scenes = [(SHAPES[0], 5.0, 0.0), (SHAPES[0], 200.0, 3.0), (SHAPES[1], 5.0, 3.0), (SHAPES[1], 200.0, 0.0)]
     for (shape, psf_shape), photons, background in scenes:  # every pair of values
@@ -203,8 +203,15 @@ def test_over_iteration_does_not_lower_the_likelihood(noisy, edges, acceleration
         )  # fmt: skip
         assert np.isfinite(restored).all()
         assert restored.min() >= 0
+        if edges == "reflect":
+            gd.deconvolve(
+                image, psf, iterations=10, edges=edges, background=background, device="cpu", threads=1,
+                callback=lambda k, estimate, info, seen=seen: seen.append(info.divergence),
+            )  # fmt: skip
+            assert seen[99] < seen[-1]
+            continue
         lowest = np.minimum.accumulate(seen)
-        allowed = 1.03 if acceleration == "shb" or edges == "reflect" else 1.01
+        allowed = 1.03 if acceleration == "shb" else 1.01
         assert seen[-1] <= allowed * lowest[-1]
         if alpha == "auto" and acceleration == "none":
             assert (seen <= allowed * lowest).all(), (seen / lowest).max()
