@@ -49,6 +49,7 @@ class Size:
     timed: tuple[tuple[str, int], ...]  # (phantom, photons) of the section time_to_quality
     whole: tuple[tuple[str, int], ...]  # there, too, with a specimen that the frame does not cut
     edges: Edges
+    seed: int  # of the specimens
     pictured: int  # photons of the pictures
     most: int
     rounds: int
@@ -65,6 +66,7 @@ FULL = Size(
     timed=(("filaments", 200), ("filaments", 2000), ("nuclei", 200), ("nuclei", 2000)),
     whole=(("nuclei", 200), ("nuclei", 2000)),
     edges="extend",
+    seed=1,
     pictured=200,
     most=200,
     rounds=3,
@@ -276,11 +278,12 @@ def main() -> None:
     parser.add_argument("--frame", help="of the phantoms: planes,rows,columns (default 24,80,80)")
     parser.add_argument("--methods", help=f"of {', '.join(VARIANTS)}; separated by commas; always with {PLAIN}")
     parser.add_argument("--edges", choices=EDGES, default="extend", help="of the phantoms (default extend)")
+    parser.add_argument("--seed", type=int, default=1, help="another number, other specimens and noise (default 1)")
     parser.add_argument("--data", type=Path, default=SHARED_DATA, help="the folder with the hollow bars")
     parser.add_argument("--images", type=Path, default=HERE.parent / "docs" / "images", help="where pictures go")
     parser.add_argument("-o", "--out", type=Path, default=HERE / "results" / "quality.jsonl")
     arguments = parser.parse_args()
-    size = replace(QUICK if arguments.quick else FULL, edges=arguments.edges)
+    size = replace(QUICK if arguments.quick else FULL, edges=arguments.edges, seed=arguments.seed)
     for choice in ("optics", "phantoms"):
         if getattr(arguments, choice):
             size = replace(size, **{choice: tuple(getattr(arguments, choice).split(","))})
@@ -323,7 +326,7 @@ def phantoms(
     for name in size.phantoms:
         for photons in size.photons:
             start = time.perf_counter()
-            case = simulated(optic, name, photons, size.frame, size.window, edges=size.edges)
+            case = simulated(optic, name, photons, size.frame, size.window, edges=size.edges, seed=size.seed)
             followed = Followed(case, variants, size.most)
             for section, measure in PER_CASE.items():
                 if section in sections:
@@ -334,7 +337,9 @@ def phantoms(
             print(f"{optic:12} {name:10} {photons:5} photons  {seconds:6.1f} s", flush=True)
     if "time_to_quality" in sections:
         for name, photons in size.whole:
-            case = simulated(optic, name, photons, size.frame, size.window, is_cut=False, edges=size.edges)
+            case = simulated(
+                optic, name, photons, size.frame, size.window, is_cut=False, edges=size.edges, seed=size.seed
+            )
             time_to_quality(rows, Followed(case, variants, size.most), size)
     if pictures:
         save_picture(images / f"quality_{optic}.png", optic, pictures)

@@ -71,23 +71,32 @@ class Case:
 
 
 def simulated(
-    optic: str, name: str, photons: float, frame: Shape, window: Shape, *, is_cut: bool = True, edges: Edges = "extend"
+    optic: str,
+    name: str,
+    photons: float,
+    frame: Shape,
+    window: Shape,
+    *,
+    is_cut: bool = True,
+    edges: Edges = "extend",
+    seed: int = 1,
 ) -> Case:
     """A frame out of a specimen that is larger by the PSF's window, so that structures and their light cross its faces.
 
     Or, if not ``is_cut``, a specimen that ends a quarter of the window inside of the faces.  ``photons`` at the
-    brightest voxel of the blurred specimen, and `HAZE` everywhere.
+    brightest voxel of the blurred specimen, and `HAZE` everywhere.  ``seed`` is the specimen's, the noise has the next.
     """
     size = tuple(n + 2 * (w // 2) for n, w in zip(frame, window, strict=True))
     inside = tuple(slice(w // 2, w // 2 + n) for n, w in zip(frame, window, strict=True))
-    truth, psf = _specimen(name, size), _psf(optic, window)
+    truth, psf = _specimen(name, size, seed), _psf(optic, window)
     if not is_cut:
         core = tuple(n - w // 2 for n, w in zip(frame, window, strict=True))
         margins = [((n - c) // 2, n - c - (n - c) // 2) for n, c in zip(size, core, strict=True)]
-        truth = np.pad(_specimen(name, core), margins)
-    grey, _ = expose(truth, psf, peak_photons=photons, haze_photons=HAZE, camera=CAMERA, seed=2)
+        truth = np.pad(_specimen(name, core, seed), margins)
+    grey, _ = expose(truth, psf, peak_photons=photons, haze_photons=HAZE, camera=CAMERA, seed=seed + 1)
+    place = {"shape": frame, "is_cut": is_cut, "edges": edges}
     return Case(
-        {"optic": optic, "phantom": name, "photons": photons, "shape": frame, "is_cut": is_cut, "edges": edges},
+        {"optic": optic, "phantom": name, "photons": photons, "seed": seed, **place},
         grey[inside],
         truth[inside],
         psf,
@@ -97,8 +106,8 @@ def simulated(
 
 
 @functools.lru_cache
-def _specimen(name: str, shape: Shape) -> Volume:
-    return phantom(name, shape, VOXEL, seed=1)
+def _specimen(name: str, shape: Shape, seed: int) -> Volume:
+    return phantom(name, shape, VOXEL, seed=seed)
 
 
 @functools.lru_cache

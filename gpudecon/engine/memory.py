@@ -19,7 +19,7 @@ from gpudecon.engine.tiling import Shape, Tiling
 from gpudecon.forward import Edges
 from gpudecon.methods import Method
 from gpudecon.methods.median import SAMPLE
-from gpudecon.methods.photon_transfer import BLOCK
+from gpudecon.methods.photon_transfer import BLOCK, DIFFERENCE
 from gpudecon.pilot import LARGEST_REGION, pilot_regions
 
 Buffers = dict[str, int]
@@ -31,7 +31,7 @@ OPERATION = {"landweber": 1.4, "ictm": 3.5, "fista_tv": 6.5, "tv": 6.5}  # slabs
 UNMATCHED = 2.9
 MOMENTUM = 2.0
 PENALTY = {"tv": 9.0, "goods_roughness": 5.5, "tikhonov": 5.5}  # of the slab and a plane on either side
-DIFFERENCES = 52  # bytes per voxel that is looked at for the noise
+DIFFERENCES = 55.5  # bytes for each fourth difference that is looked at for the noise
 STATISTICS = 14  # half planes in double precision that are gathered into bins
 FILTERED = 4  # of them, where a spectrum is multiplied by a function of the frequency's length
 SAMPLED = 16  # bytes per voxel of the median filter's sample
@@ -170,6 +170,12 @@ class _Count:
         return 4 * ny * nx if self.psf_shape is None else 8 * ny * (nx // 2 + 1)
 
     @property
+    def values(self) -> int:
+        """Of a plane of a field, without what pads its rows: by these operations are cut into slabs."""
+        _, ny, nx = self.domain
+        return 4 * ny * nx
+
+    @property
     def field(self) -> int:
         return self.domain[0] * self.plane
 
@@ -218,13 +224,13 @@ class _Count:
         if getattr(method, "back_projector", "matched") != "matched":
             slabs = UNMATCHED
         if method.name in ("tv", "fista_tv"):  # vectors, three fields
-            own = slabs * self._slab(3 * self.plane)
+            own = slabs * self._cut(3)
         else:
-            own = slabs * self._slab(self.plane)
+            own = slabs * self._cut(1)
         penalty = max((count for name, count in PENALTY.items() if getattr(method, name, 0)), default=0.0)
         if penalty:
-            planes = min(self._slab(4 * self.plane) // self.plane + 2, self.domain[0])
-            own = max(own, penalty * planes * self.plane)
+            planes = min(self._cut(4) // self.values + 2, self.domain[0])
+            own = max(own, penalty * planes * self.values)
         return max(int(self.threads * own), self.results)
 
     @property
@@ -235,13 +241,17 @@ class _Count:
     @property
     def differences(self) -> int:
         """See `photon_transfer.differences`, which takes a small image whole."""
-        voxels = math.prod(self.box)
-        most = math.prod(BLOCK)
-        return DIFFERENCES * (voxels if voxels <= 4 * most else most)
+        looked_at = self.box if math.prod(self.box) <= 4 * math.prod(BLOCK) else BLOCK
+        lost = len(DIFFERENCE) - 1
+        return int(DIFFERENCES * math.prod(n - lost if n > 2 * lost else n for n in looked_at))
 
     def _slab(self, bytes_per_plane: int) -> int:
         """Bytes of a slab of a field, where a plane of all that is worked on has so many."""
         return slab_length(self.domain[0], bytes_per_plane) * self.plane
+
+    def _cut(self, fields: int) -> int:
+        """Bytes of a slab of a field in operations on so many fields at once."""
+        return slab_length(self.domain[0], fields * self.values) * self.values
 
 
 @dataclass(frozen=True)
