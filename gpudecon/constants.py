@@ -40,6 +40,11 @@ class Constants:
         """Iterations of each part; 1 for a direct filter."""
         return int(getattr(self.method, "iterations", 1))
 
+    def summary(self) -> dict[str, Any]:
+        """For a record of the restoration: the options in numbers, and by its name what was looked up once."""
+        once = {name: values[0] for name, values in self.recorded.items() if len(values) == 1}
+        return {"options": dataclasses.asdict(self.method), **once}
+
     def check(self, method: Method) -> None:
         """Refuse to serve another method than the one that was asked for."""
         if method != self.asked:

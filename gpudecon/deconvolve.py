@@ -90,6 +90,8 @@ class Deconvolver:
         What `decide` found for a larger image, with the same settings, of which the images are parts.  Nothing is
         decided from the parts then, no stop rule runs, and they may be dark; so each is restored as in the whole, up to
         the light that its surroundings send in: give a margin of `gpudecon.halo` voxels and crop it from the result.
+
+    After a call ``found`` has the constants that the image was restored with: what "auto" came to.
     """
 
     def __init__(
@@ -118,7 +120,7 @@ class Deconvolver:
         if constants is not None:
             constants.check(self.method)
             check_divisible(self.method, edges)
-        self.constants = constants
+        self.constants = self.found = constants
         self.conditions = Conditions(background, camera, saturation)
         if voxel_um is not None:
             voxel_um = checked_voxel_um(voxel_um, len(self.shape))
@@ -152,7 +154,12 @@ class Deconvolver:
         """
         image = checked_image(image)
         with self._busy:
-            _, estimate = self._iterate(image, mask, callback, divergence_every)
+            if self.constants is None:
+                record = Record()
+                method, estimate = self._iterate(image, mask, callback, divergence_every, record)
+                self.found = self._constants(method, record)
+            else:
+                _, estimate = self._iterate(image, mask, callback, divergence_every)
             return _result(self.backend, estimate, self._model.image_shape, image)
 
     def decide(
@@ -168,7 +175,7 @@ class Deconvolver:
         record = Record(recorded)
         with self._busy:
             method, _ = self._iterate(checked_image(image), mask, None, 0, record)
-        return Constants(self.method, method, {name: tuple(values) for name, values in record.noted.items()})
+        return self._constants(method, record)
 
     def check_psf(self, image: Array, *, mask: Array | None = None) -> TooWide | None:
         """Whether a narrower PSF would explain the image's counts better; None: no.
@@ -185,6 +192,9 @@ class Deconvolver:
             return too_wide(
                 problem_of(image, mask, self.conditions, make_method("rl", {}), self._model, self._voxel_um), kernel
             )
+
+    def _constants(self, method: Method, record: Record) -> Constants:
+        return Constants(self.method, method, {name: tuple(values) for name, values in record.noted.items()})
 
     def _check_fit(self, image: Array) -> None:
         if tuple(image.shape) != self.shape:

@@ -184,6 +184,12 @@ def provenance(workspace: Workspace, restored: dict[int, Record]) -> dict[str, A
             {"channel": task.channel, "timepoint": task.timepoint, "iterations": restored[task.index].iterations}
             for task in map(plan.task, range(0, len(plan), len(plan.tiling)))
         ]
+    record["found"] = [{"channel": channel, **found.summary()} for channel, found in workspace.constants.items()]
+    record["found"] += [
+        {"channel": task.channel, "timepoint": task.timepoint, **restored[task.index].found}
+        for task in map(plan.task, range(0, len(plan), len(plan.tiling)))
+        if restored[task.index].found
+    ]
     said = [
         *workspace.remarks,
         *workspace.warnings,

@@ -9,7 +9,7 @@ import socket
 import threading
 import uuid
 from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from gpudecon.io.store import checksum
 @dataclass(frozen=True)
 class Record:
     """One finished task: what kind it is and its number there, the checksum of the pixels that it wrote, their lowest
-    and highest value, the seconds it took, and for a tile the iterations it had and the warnings that came up.
+    and highest value, the seconds it took, and for a tile the iterations it had, the warnings that came up, and, where it
+    was restored without constants of a whole, what was found for it (`Constants.summary`).
     """
 
     kind: str
@@ -33,6 +34,7 @@ class Record:
     seconds: float
     iterations: int = 0
     said: tuple[str, ...] = ()
+    found: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, kind: str, task: int, block: NDArray[Any], seconds: float, *more: Any) -> Record:

@@ -223,10 +223,7 @@ class _Count:
             slabs = MOMENTUM
         if getattr(method, "back_projector", "matched") != "matched":
             slabs = UNMATCHED
-        if method.name in ("tv", "fista_tv"):  # vectors, three fields
-            own = slabs * self._cut(3)
-        else:
-            own = slabs * self._cut(1)
+        own = slabs * self._cut(3 if method.name in ("tv", "fista_tv") else 1)  # vectors, three fields
         penalty = max((count for name, count in PENALTY.items() if getattr(method, name, 0)), default=0.0)
         if penalty:
             planes = min(self._cut(4) // self.values + 2, self.domain[0])

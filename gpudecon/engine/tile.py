@@ -7,7 +7,7 @@ import os
 import threading
 import time
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -70,12 +70,15 @@ def forget() -> None:
 
 @dataclass(frozen=True)
 class Restored:
-    """A core, float32, on its way to the host; the iterations and seconds that it took; the warnings that came up."""
+    """A core, float32, on its way to the host; the iterations and seconds that it took; the warnings that came up; what
+    was found for it where it was restored without constants.
+    """
 
     block: Transfer
     iterations: int
     seconds: float
     said: tuple[str, ...] = ()
+    found: dict[str, Any] = field(default_factory=dict)
 
 
 class Worker:
@@ -130,7 +133,8 @@ class Worker:
         with self._computing, noted_warnings() as said:
             start = time.perf_counter()
             core = self._core(task, coming.wait(), count, divergence_every)
-            return Restored(self._backend.fetch(core), done, time.perf_counter() - start, tuple(said))
+            seconds = time.perf_counter() - start
+            return Restored(self._backend.fetch(core), done, seconds, tuple(said), self._found())
 
     def write(self, task: Task, restored: Restored) -> Record:
         """Put the core into the store and then the task into the journal; from any thread."""
@@ -138,7 +142,7 @@ class Worker:
         block = restored.block.wait()
         self._store.write(task.target, block)
         seconds = restored.seconds + time.perf_counter() - start
-        record = Record.of("tile", task.index, block, seconds, restored.iterations, restored.said)
+        record = Record.of("tile", task.index, block, seconds, restored.iterations, restored.said, restored.found)
         self.workspace.journal.add(record)
         return record
 
@@ -202,6 +206,12 @@ class Worker:
         with noted_warnings() as said:
             constants = decide(read, places, *self._psf_and_method(channel), **self._settings)
         return {"constants": constants.to_dict(), "warnings": said}
+
+    def _found(self) -> dict[str, Any]:
+        """What the last stack was restored with, if that was decided for it alone."""
+        assert self._decon is not None
+        decon = self._decon[1]
+        return {} if decon.found is None or decon.constants is not None else decon.found.summary()
 
     def _pixels(self, region: Region) -> NDArray[Any]:
         """The input's (z, y, x) or (y, x) at a region of one channel and time point."""

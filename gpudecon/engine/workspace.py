@@ -21,6 +21,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from gpudecon.constants import Constants
 from gpudecon.engine.journal import Journal
 from gpudecon.engine.plan import Plan
 from gpudecon.errors import InputError, RunError
@@ -117,10 +118,18 @@ class Workspace:
         return [json.loads(path.read_bytes()) for path in sorted(self.folder.glob("device-*.json"))]
 
     @property
+    def constants(self) -> dict[int, Constants]:
+        """Those of the channels for which any were decided."""
+        return {channel: Constants.from_dict(decided["constants"]) for channel, decided in self._decisions()}
+
+    @property
     def warnings(self) -> list[str]:
         """What came up when constants were decided."""
-        found = [json.loads(path.read_bytes()) for path in sorted(self.folder.glob("constants-*.json"))]
-        return [text for decided in found for text in decided["warnings"]]
+        return [text for _, decided in self._decisions() for text in decided["warnings"]]
+
+    def _decisions(self) -> list[tuple[int, dict[str, Any]]]:
+        paths = sorted(self.folder.glob("constants-*.json"))
+        return [(int(path.stem.partition("-")[2]), json.loads(path.read_bytes())) for path in paths]
 
     @property
     def completed(self) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ import pytest
 import yaozarrs
 
 import gpudecon as gd
+from gpudecon.quality.background import estimate_background
 
 FORMATS = ["out.ome.zarr", "out.zarr --ngff 0.4", "out.ome.tif"]
 
@@ -102,3 +103,21 @@ def test_disk_that_takes_no_more(cli, run_line, output):
     assert done.stderr.splitlines()[-1].startswith("gpudecon: error: ")
     assert "File too large" in done.stderr.splitlines()[-1]
     assert cli.listing() == before
+
+
+def test_what_was_chosen_is_recorded(cli, here, run_line, stack):
+    """For a stack in one tile, and once for each channel where there are more."""
+    chosen = run_line.replace("--iterations 5", "--iterations 3 --back-projector wb")
+    here(chosen)
+    (found,) = cli.read().provenance["found"]
+    assert (found["channel"], found["timepoint"]) == (0, 0)
+    assert found["background"] == pytest.approx(estimate_background(stack))
+    assert found["highest"] == stack.max()
+    assert found["options"]["iterations"] == 3
+    assert 0.35 <= found["options"]["alpha"] <= 1
+    assert found["options"]["cutoff"] == pytest.approx(0.01 * found["options"]["alpha"])
+    here(run_line.replace("out.", "tiles.").replace("--iterations 5", "--method wiener") + " --tile 9 16 16")
+    (found,) = cli.read("tiles.ome.zarr").provenance["found"]
+    assert (found["channel"], "timepoint" in found) == (0, False)
+    assert found["background"] == pytest.approx(estimate_background(stack))
+    assert found["noise_to_signal"] > 0
