@@ -23,7 +23,7 @@ from gpudecon.engine.plan import Plan, Task
 from gpudecon.engine.remarks import noted_warnings
 from gpudecon.engine.seams import Seam
 from gpudecon.engine.tile import Restored, Worker, name_of, part_of
-from gpudecon.engine.workspace import Workspace, begin, folder_of, keep_psfs, tiles_path
+from gpudecon.engine.workspace import Workspace, begin, is_begun, keep_psfs, tiles_path
 from gpudecon.errors import GpudeconError, GpudeconWarning, InputError, RunError, StoppedError
 from gpudecon.io import check_output, read
 from gpudecon.io.metadata import check_describable
@@ -130,7 +130,7 @@ def _checked_seams(worker: Worker) -> tuple[Seam, ...]:
 
 def _made(plan: Plan) -> dict[str, Any] | None:
     """The record of the output, if this plan has made it and nothing is left to be done."""
-    if not Path(plan.output).exists() or folder_of(plan.output).exists():
+    if not Path(plan.output).exists() or is_begun(plan.output):
         return None
     record = read(plan.output).provenance
     return record if record.get("plan", {}).get("hash") == plan.hash else None

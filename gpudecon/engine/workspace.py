@@ -37,6 +37,11 @@ def folder_of(output: str | os.PathLike[str]) -> Path:
     return target.with_name(f".{target.name}.gpudecon")
 
 
+def is_begun(output: str | os.PathLike[str]) -> bool:
+    """Whether a run that makes ``output`` is at work or was interrupted: a folder without a plan is only left over."""
+    return (folder_of(output) / "plan.json").exists()
+
+
 def keep_psfs(folder: Path, psfs: Sequence[PSF]) -> None:
     """Put PSFs where `Workspace.psfs` finds them."""
     for position, psf in enumerate(psfs):
@@ -146,16 +151,14 @@ class Workspace:
                 move_into_place(self.path, Path(self.plan.output), self._overwrite)
             except InputError as error:  # no fault of the input: another output has come there meanwhile
                 raise RunError(str(error)) from error
-        for path in self.folder.iterdir():
-            if path.name not in ("plan.json", "run.json", "complete.json"):  # with these `commit` can be done again
-                _remove(path)
+        self.journal.close()
+        _clear(self.folder, "lock", "plan.json", "run.json", "complete.json")  # with these `commit` can be done again
         self.discard()
 
     def discard(self) -> None:
         """Remove the folder and whatever is in it."""
-        (self.folder / "plan.json").unlink(missing_ok=True)  # first: a journal without its tiles would not be true
-        _remove(self.folder)
-        self.close()
+        self.journal.close()
+        _discard(self.folder, self._lock)
 
     @contextmanager
     def shared(self) -> Iterator[None]:
@@ -191,8 +194,7 @@ def begin(
     """
     folder = folder_of(plan.output)
     try:
-        folder.mkdir(exist_ok=True)
-        lock = Lock(folder / "lock")
+        lock = _locked(folder)
     except OSError as error:
         raise InputError(f"The output {plan.output} cannot be written: {error.strerror}.") from error
     is_new = False
@@ -205,22 +207,27 @@ def begin(
         is_new = True
         check_output(plan.output, overwrite)
         (folder / "plan.json").unlink(missing_ok=True)  # first: without it nothing of the rest counts
-        for path in folder.iterdir():
-            if path.name != "lock":
-                _remove(path)
+        _clear(folder, "lock")
         described = {"overwrite": overwrite, "remarks": list(fill(folder))}
         write_durably(folder / "run.json", json.dumps(described).encode())
         write_durably(folder / "plan.json", plan.to_json().encode())  # last: with it the workspace is complete
         return Workspace(folder, lock)
     except BaseException as error:
         if is_new:
-            _remove(folder)
+            _discard(folder, lock)
         lock.release()
         if isinstance(error, OSError):
             raise RunError(
                 f"Writing {plan.output} failed: {error.strerror or error}. Nothing was left behind."
             ) from error
         raise
+
+
+def _locked(folder: Path) -> Lock:
+    while True:
+        folder.mkdir(exist_ok=True)
+        with suppress(FileNotFoundError):  # another run has just removed it
+            return Lock(folder / "lock")
 
 
 def _resumed(plan: Plan, folder: Path, lock: Lock) -> Workspace:
@@ -264,9 +271,9 @@ class Lock:
                     f"Another run is at work in {path.parent} ({holder or 'just begun'}); wait for it, or choose "
                     "another output."
                 ) from None
-            if os.fstat(file).st_nlink:
+            if _is_at(file, path):
                 break
-            os.close(file)  # its folder was removed between our two steps
+            os.close(file)  # its holder has removed it between our two steps
         with suppress(OSError):  # a full disk: who holds it is then not said
             os.ftruncate(file, 0)
             os.pwrite(file, f"process {os.getpid()} on {socket.gethostname()}, since {time.ctime()}".encode(), 0)
@@ -300,11 +307,39 @@ def _waited_for(path: Path) -> Iterator[None]:
         os.close(file)
 
 
+def _is_at(file: int, path: Path) -> bool:
+    """Whether an open file has this name; on NFS one that was removed has another one until it is closed."""
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except OSError:
+        return False
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text()
     except OSError as error:
         raise InputError(f"{path.parent} is no workspace of gpudecon: {error.strerror} ({path.name}).") from error
+
+
+def _discard(folder: Path, lock: Lock | None) -> None:
+    """Remove a folder whose ``lock`` we hold, and that last: once it is gone another run may put its files there.
+
+    What is open at the end keeps its folder on NFS, and so does another run: then the folder stays.
+    """
+    (folder / "plan.json").unlink(missing_ok=True)  # first: a journal without its tiles would not be true
+    _clear(folder, "lock")
+    _remove(folder / "lock")
+    if lock is not None:
+        lock.release()
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _clear(folder: Path, *spared: str) -> None:
+    for path in folder.glob("*"):  # none where somebody has removed the folder
+        if path.name not in spared:
+            _remove(path)
 
 
 def _remove(path: Path) -> None:
