@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -105,12 +106,17 @@ class Image:
 
     def select(self, channels: Sequence[int], timepoints: Sequence[int]) -> Image:
         """The image described by these channels and time points; the pixels are not touched (``data`` is dropped
-        to a `Blank` of the new shape), so this describes an output.
+        to a `Blank` of the new shape), so this describes an output.  ``time_step_s`` is that between the chosen time
+        points, None where they are not in ascending even steps.
         """
         length = {"t": len(timepoints), "c": len(channels)}
         shape = tuple(length.get(a, n) for a, n in zip(self.axes, self.shape, strict=True))
         kept = tuple(self.channels[c] for c in channels) if self.channels else ()
-        return replace(self, data=Blank(shape, self.dtype), channels=kept, provenance={})
+        steps = {after - before for before, after in itertools.pairwise(timepoints)} or {1}
+        step = steps.pop()
+        time_step_s = None if self.time_step_s is None or steps or step < 1 else self.time_step_s * step
+        data = Blank(shape, self.dtype)
+        return replace(self, data=data, channels=kept, time_step_s=time_step_s, provenance={})
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,23 @@ def test_select_describes_the_output():
 
 
 @pytest.mark.parametrize(
+    ("timepoints", "seconds"),
+    [
+        (range(0, 12, 5), 12.5),
+        ((3, 4), 2.5),
+        ((7,), 2.5),
+        ((0, 1, 3), None),
+        ((4, 2, 0), None),
+        ((1, 1), None),
+    ],
+)
+def test_time_step_is_that_between_the_chosen_time_points(timepoints, seconds):
+    image = gd.Image(np.zeros((12, 5, 6)), "tyx", time_step_s=2.5)
+    assert image.select((0,), timepoints).time_step_s == seconds
+    assert gd.Image(np.zeros((12, 5, 6)), "tyx").select((0,), timepoints).time_step_s is None
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ((np.zeros((2, 3)), "xy"), "'xy'"),
