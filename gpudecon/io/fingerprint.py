@@ -11,6 +11,7 @@ from gpudecon.image import Blank
 from gpudecon.io import read
 from gpudecon.io.remote import is_address
 from gpudecon.io.series import Series, is_pattern
+from gpudecon.io.tiff import files_of
 
 DOCUMENTS = {"zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata"}
 
@@ -18,8 +19,8 @@ DOCUMENTS = {"zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata"}
 def fingerprint(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file's size and time of change, or of the metadata of a Zarr store and their times of change.
 
-    Of a series, of all its files.  Of an image at an address, what it says about itself.  What replaces the pixels
-    without either is not seen.
+    Of a series, of all its files, and so of an OME-TIFF that is in several.  Of an image at an address, what it says
+    about itself.  What replaces the pixels without either is not seen.
     """
     name = os.fspath(path)
     digest = hashlib.sha256()
@@ -27,7 +28,7 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
         image = read(name)
         digest.update(repr((replace(image, data=Blank(image.shape, image.dtype)), image.provenance)).encode())
         return digest.hexdigest()
-    for root in Series(name).paths if is_pattern(name) else (Path(name),):
+    for root in Series(name).paths if is_pattern(name) else files_of(Path(name)):
         for document in _documents(root) if root.is_dir() else [root]:
             status = document.stat()
             digest.update(f"{document.relative_to(root)} {status.st_size} {status.st_mtime_ns}\n".encode())

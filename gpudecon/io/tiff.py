@@ -9,6 +9,7 @@ import warnings
 import weakref
 from contextlib import ExitStack, contextmanager
 from operator import add
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import ParseError
 
@@ -22,7 +23,6 @@ from gpudecon.io.remote import open_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tifffile import TiffFile, TiffPageSeries
 
@@ -56,6 +56,19 @@ def read_tiff(path: Path | str, axes: str | None = None) -> Image:
             stacklevel=3,
         )
     return image
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """Itself, and of an OME-TIFF in several files all others in which its first series has pages."""
+    from tifffile import TiffFile
+
+    if path.is_dir():
+        return (path,)
+    with _log_withheld(), TiffFile(path) as tif:
+        series = _first_series(tif)[0]
+        if not series.is_multifile:
+            return (path,)
+        return (path, *sorted({Path(page.parent.filehandle.path) for page in series if page is not None}))
 
 
 @contextmanager
