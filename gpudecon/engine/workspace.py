@@ -51,9 +51,12 @@ def keep_psfs(folder: Path, psfs: Sequence[PSF]) -> None:
 
 
 def tiles_path(plan: Plan) -> Path:
-    """Where the tiles are written: into the output itself, if that is OME-Zarr in their type, else beside it."""
+    """Where the tiles are written: into the output itself, if that is OME-Zarr in their type, else beside it.
+
+    The name there has no suffix, lest it is the output's.
+    """
     is_output = output_format(plan.output) == "OME-Zarr" and plan.dtype == "float32"
-    return folder_of(plan.output) / (Path(plan.output).name if is_output else "tiles.zarr")
+    return folder_of(plan.output) / (Path(plan.output).name if is_output else "tiles")
 
 
 PATIENCE = 1.0  # seconds

@@ -29,6 +29,12 @@ def test_uint16_can_be_undone(cli, here, run_line, output, options):
     np.testing.assert_allclose(undone, expected, rtol=0, atol=half_step)
 
 
+@pytest.mark.parametrize("name", ["tiles.zarr", "journal.zarr", "replaced.ome.tif"])
+def test_outputs_named_as_what_is_in_the_workspace(cli, here, run_line, name):
+    here(run_line.replace("out.ome.zarr", name) + " --dtype uint16")
+    assert cli.read(name).dtype == np.uint16
+
+
 @pytest.mark.parametrize("ngff", ["0.4", "0.5"])
 def test_ome_zarr_is_valid(cli, here, run_line, ngff):
     here(f"{run_line} --ngff {ngff}")
