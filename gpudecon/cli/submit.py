@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gpudecon.cli.cluster_options import add_slurm_options, resources_of
+from gpudecon.cli.cluster_options import SLURM, add_slurm_options, resources_of
 from gpudecon.cli.job_options import add_job_options, check_format, job_of, plan_of
-from gpudecon.errors import InputError
+from gpudecon.errors import GpudeconError, InputError
 
 
 def add_parser(verbs: Any) -> None:
@@ -32,7 +33,13 @@ def add_parser(verbs: Any) -> None:
     array.add_argument("--elements", type=int, default=16, metavar="N", help="at most so many (default 16)")
     array.add_argument("--concurrent", type=int, metavar="N", help="at most so many at once (default: no limit)")
     array.add_argument("--command", metavar="WORDS", help="what starts gpudecon on the nodes (default: this Python)")
-    array.add_argument("--dry-run", action="store_true", help="print the scripts, change and submit nothing")
+    instead = array.add_mutually_exclusive_group()
+    instead.add_argument("--dry-run", action="store_true", help="print the scripts, change and submit nothing")
+    instead.add_argument(
+        "--prepare",
+        action="store_true",
+        help="make the workspace and submit nothing: print the commands that do the work, for another batch system",
+    )
     add_slurm_options(parser)
 
 
@@ -67,13 +74,29 @@ def act(args: argparse.Namespace) -> int:
         tasks = len(workspace.plan)
         remaining = set(workspace.remaining())
         left = elements_left(array.elements, tasks, set(range(tasks)) - remaining)
+    if args.prepare:
+        print(*(array.work(f"{element}/{array.elements}") for element in left), array.finish(), sep="\n")
+        return 0
+    try:
         jobs = array.submit(left)
+    except GpudeconError:
+        if not array.jobs:
+            _discard_if_untouched(array.folder)
+        raise
     print(
         f"gpudecon: {len(remaining)} of {tasks} tiles to do in {len(left)} elements: job{'s' * (len(jobs) > 1)} "
         f"{' and '.join(jobs)}; logs in {array.folder / 'slurm'}, of the last job in {array.output}.slurm.log",
         file=sys.stderr,
     )
     return 0
+
+
+def _discard_if_untouched(folder: Path) -> None:
+    from gpudecon.engine.workspace import Workspace
+
+    with suppress(InputError), Workspace.open(folder, alone=True) as workspace:  # or somebody is at work in it
+        if len(workspace.remaining()) == len(workspace.plan):
+            workspace.discard()
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -84,8 +107,29 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError(f"--elements is {args.elements}; give a number from 1 to {MOST_ELEMENTS}.")
     if args.concurrent is not None and args.concurrent < 1:
         raise InputError(f"--concurrent is {args.concurrent}; give a number from 1 on.")
+    given = [name for name in ("concurrent", *SLURM) if getattr(args, name) is not None]
+    if args.prepare and given:
+        raise InputError(f"--{given[0]} has no meaning with --prepare, which submits nothing; leave it out.")
+    if args.command is not None:
+        _check_command(args.command)
     if args.memory is None and args.tile is None and args.device != "cpu" and get_backend("auto").name == "cpu":
         raise InputError(
             "This machine has no GPU from whose memory the tile could be chosen; give --memory, such as two thirds of "
             "what the GPUs of the nodes have, or --tile, or --device cpu."
+        )
+
+
+def _check_command(command: str) -> None:
+    """Refuse what is no single program: signals would reach the shell in between, and not gpudecon."""
+    lexer = shlex.shlex(command, posix=True, punctuation_chars=";&|")
+    lexer.whitespace_split = True
+    lexer.commenters = ""
+    try:
+        words = list(lexer)
+    except ValueError as error:
+        raise InputError(f"--command is {command!r}, which the shell would not read ({error}).") from error
+    if not words or "\n" in command or any(set(word) <= set(";&|") for word in words):
+        raise InputError(
+            f"--command is {command!r}; give one program with its arguments, such as a script that loads what is "
+            'needed and ends in: exec gpudecon "$@".'
         )

@@ -11,11 +11,12 @@ import re
 import shlex
 import subprocess
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from gpudecon.errors import InputError, RunError
+from gpudecon.errors import GpudeconError, InputError, RunError
 
 MOST_ELEMENTS = 1000  # SLURM's MaxArraySize is 1001 unless a cluster says otherwise
 STOPPED = 75  # exit status of a worker that was asked to stop before its tasks were done: EX_TEMPFAIL of sysexits.h
@@ -72,6 +73,15 @@ class Array:
     threads: int | None = None
     concurrent: int | None = None
 
+    def work(self, share: str) -> str:
+        """What does a share, a word such as 0/16, for the shell."""
+        threads = "" if self.threads is None else f" --threads {self.threads}"
+        return f"{self.command} work {shlex.quote(str(self.folder))} --share {share} --device {self.device}{threads}"
+
+    def finish(self) -> str:
+        """What makes the output of all shares, for the shell."""
+        return f"{self.command} finish {shlex.quote(str(self.folder))}"
+
     def script(self, chosen: Sequence[int]) -> str:
         """The script of the ``chosen`` elements."""
         limit = "" if self.concurrent is None else f"%{self.concurrent}"
@@ -84,11 +94,9 @@ class Array:
             f"--signal=B:USR1@{self.resources.grace}",
             *self.resources.options(with_gres=True),
         ]
-        threads = "" if self.threads is None else f" --threads {self.threads}"
-        work = f'--share "$SLURM_ARRAY_TASK_ID/{self.elements}" --device {self.device}{threads}'
         return f"""{_head(options)}
 trap 'asked=yes; kill -USR1 "$worker"' USR1 TERM
-{self.command} work {shlex.quote(str(self.folder))} {work} &
+{self.work(f'"$SLURM_ARRAY_TASK_ID/{self.elements}"')} &
 worker=$!
 while :; do # a signal ends wait, but not the worker
   wait "$worker"
@@ -111,22 +119,45 @@ exit "$status"
             "--requeue",
             *self.resources.options(with_gres=False),
         ]
-        return f"{_head(options)}\nexec {self.command} finish {shlex.quote(str(self.folder))}\n"
+        return f"{_head(options)}\nexec {self.finish()}\n"
 
     def submit(self, chosen: Sequence[int]) -> list[str]:
-        """Hand the ``chosen`` elements, if any, and what follows them to SLURM; the numbers of the jobs."""
-        logs = self.folder / "slurm"
-        logs.mkdir(exist_ok=True)
+        """Hand the ``chosen`` elements, if any, and what follows them to SLURM; the numbers of the jobs.
+
+        Jobs may begin and end before this returns, so the workspace must not be locked meanwhile.
+        """
+        self._jobs.parent.mkdir(exist_ok=True)
+        self._note([])
         jobs = [_sbatch(self.script(chosen))] if chosen else []
-        jobs.append(_sbatch(self.finish_script(), *(f"--dependency=afterany:{job}" for job in jobs)))
-        (logs / "jobs").write_text(" ".join(jobs))
+        self._note(jobs)
+        try:
+            jobs.append(_sbatch(self.finish_script(), *(f"--dependency=afterany:{job}" for job in jobs)))
+        except GpudeconError as error:
+            if not jobs:
+                raise
+            raise type(error)(
+                f"{error} The array is in the queue as job {jobs[0]}; when it has ended, make the output by "
+                "gpudecon submit with the same options and --resume."
+            ) from error
+        self._note(jobs)
         return jobs
+
+    @property
+    def jobs(self) -> list[str]:
+        """Those of the latest submission."""
+        return self._jobs.read_text().split() if self._jobs.exists() else []
+
+    @property
+    def _jobs(self) -> Path:
+        return self.folder / "slurm" / "jobs"
+
+    def _note(self, jobs: Sequence[str]) -> None:
+        with suppress(FileNotFoundError):  # the last job has ended already, and has removed the folder
+            self._jobs.write_text(" ".join(jobs))
 
     def check_idle(self) -> None:
         """InputError where jobs of an earlier submission are still in the queue."""
-        path = self.folder / "slurm" / "jobs"
-        if path.exists():
-            jobs = path.read_text().split()
+        if jobs := self.jobs:
             queue = subprocess.run(["squeue", "--noheader", "--format=%A"], capture_output=True, text=True)
             if queue.returncode == 0 and (waiting := sorted(set(jobs) & set(queue.stdout.split()))):
                 raise InputError(

@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -42,10 +43,22 @@ def test_dry_run_prints_scripts_and_changes_nothing(cli, many_tiles):
     [
         ("--elements 0", ("--elements is 0", "1 to 1000")),
         ("--sbatch gpu", ("'gpu' is no option of sbatch",)),
+        ("--command 'module load python && gpudecon'", ("--command is", "one program", 'exec gpudecon "$@"')),
+        ("--command 'source lab.sh;gpudecon'", ("one program",)),
+        ("--command 'yes | gpudecon'", ("one program",)),
+        ("--command ''", ("one program",)),
+        ("""--command "env 'gpudecon" """, ("the shell would not read",)),
+        ("--prepare --concurrent 3", ("--concurrent has no meaning with --prepare",)),
+        ("--prepare --partition gpu", ("--partition has no meaning with --prepare",)),
     ],
 )
 def test_submissions_that_make_no_sense(refused_here, many_tiles, options, words):
     refused_here(f"submit {many_tiles} {options}", *words)
+
+
+def test_a_command_may_have_any_quoted_words(here, many_tiles):
+    command = """apptainer run --bind '/data & more' "a;b.sif" """
+    assert f"\n{command} work " in here(f"submit {many_tiles} --dry-run --command {shlex.quote(command)}").stdout
 
 
 @pytest.mark.skipif(missing_for_cuda() is None, reason="there is a GPU")
@@ -95,15 +108,78 @@ def test_no_workspace(cli, refused_here):
 
 
 @pytest.fixture
-def sbatch_takes_nothing(cli, monkeypatch):
-    """Stand-ins for sbatch and squeue before all others: what a submission prepares, and no job."""
-    stand_in = cli.folder / "bin"
-    stand_in.mkdir()
-    for name, script in (("sbatch", "cat > /dev/null; echo 4711"), ("squeue", "")):
-        (stand_in / name).write_text(f"#!/bin/bash\n{script}\n")
-        (stand_in / name).chmod(0o755)
+def stand_in(cli, monkeypatch):
+    """A function that puts a shell script before all other programs of a name."""
+    folder = cli.folder / "bin"
+    folder.mkdir()
     for environment in (cli.environment, os.environ):
-        monkeypatch.setitem(environment, "PATH", f"{stand_in}:{environment['PATH']}")
+        monkeypatch.setitem(environment, "PATH", f"{folder}:{environment['PATH']}")
+
+    def put(name: str, script: str) -> None:
+        (folder / name).write_text(f"#!/bin/bash\n{script}\n")
+        (folder / name).chmod(0o755)
+
+    return put
+
+
+@pytest.fixture
+def sbatch_takes_nothing(stand_in):
+    """What a submission prepares, and no job."""
+    stand_in("sbatch", "cat > /dev/null; echo 4711")
+    stand_in("squeue", "")
+
+
+def test_a_refused_submission_leaves_nothing_behind(cli, here, many_tiles, stand_in):
+    """Unless tiles are done."""
+    refuse = "cat > /dev/null; echo Invalid account >&2; exit 1"
+    stand_in("sbatch", refuse)
+    before = cli.listing()
+    assert "sbatch refused the job: Invalid account" in here(f"submit {many_tiles}", status=1).stderr
+    assert cli.listing() == before
+    stand_in("sbatch", "cat > /dev/null; echo 4711")
+    stand_in("squeue", "")
+    assert "jobs 4711 and 4711" in here(f"submit {many_tiles}").stderr
+    here("work .out.ome.zarr.gpudecon --share 3/16 --device cpu --threads 1")
+    stand_in("sbatch", refuse)
+    here(f"submit {many_tiles} --resume", status=1)
+    assert Journal(cli.folder / ".out.ome.zarr.gpudecon" / "journal").done("tile") == {3}
+
+
+def test_an_array_whose_last_job_was_refused_is_known(here, many_tiles, stand_in):
+    stand_in("sbatch", "cat > /dev/null; [ ! -e once ] || { echo Too many jobs >&2; exit 1; }; touch once; echo 4711")
+    said = here(f"submit {many_tiles}", status=1).stderr
+    assert "sbatch refused the job: Too many jobs" in said
+    assert "The array is in the queue as job 4711" in said
+    stand_in("squeue", "echo 4711")
+    assert "still in the queue (4711)" in here(f"submit {many_tiles} --resume", status=2).stderr
+
+
+@pytest.mark.slow
+def test_jobs_that_begin_and_end_at_once(cli, here, many_tiles, pixels_of_many_tiles, stand_in):
+    """Before sbatch returns."""
+    stand_in("sbatch", "cat > job; SLURM_ARRAY_TASK_ID=0 SLURM_JOB_ID=4711 bash job >&2 && echo 4711")
+    assert "16 of 16 tiles to do in 1 elements: jobs 4711 and 4711" in here(f"submit {many_tiles} --elements 1").stderr
+    np.testing.assert_array_equal(np.asarray(cli.read().data), pixels_of_many_tiles)
+    assert not (cli.folder / ".out.ome.zarr.gpudecon").exists()
+
+
+@pytest.mark.slow
+def test_another_batch_system(cli, here, many_tiles, pixels_of_many_tiles, stand_in):
+    """The printed commands, run at the same time, the last one at last, through a script that starts gpudecon."""
+    stand_in("sbatch", "touch called; exit 1")
+    (cli.folder / "my gpudecon.sh").write_text(f'#!/bin/bash\nexec {shlex.quote(sys.executable)} -m gpudecon "$@"\n')
+    (cli.folder / "my gpudecon.sh").chmod(0o755)
+    command = shlex.quote(shlex.quote(str(cli.folder / "my gpudecon.sh")))
+    line = f"submit {many_tiles} --elements 2 --prepare --command {command}"
+    *shares, last = here(line).stdout.splitlines()
+    assert len(shares) == 2
+    assert "An interrupted run" in here(line, status=2).stderr
+    jobs = [subprocess.Popen(["bash", "-c", share], cwd=cli.folder, env=cli.environment) for share in shares]
+    assert [job.wait(SECONDS) for job in jobs] == [0, 0]
+    assert here(f"{line} --resume").stdout.splitlines() == [last]
+    subprocess.run(["bash", "-c", last], cwd=cli.folder, env=cli.environment, check=True)
+    np.testing.assert_array_equal(np.asarray(cli.read().data), pixels_of_many_tiles)
+    assert not (cli.folder / "called").exists()
 
 
 @pytest.mark.slow
