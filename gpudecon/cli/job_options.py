@@ -52,7 +52,7 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
         "--stop",
         default="fixed",
         choices=("fixed", "auto"),
-        help="auto: choose the number of iterations for each volume from its noise, at most --iterations "
+        help="auto: choose the number of iterations for each channel from its noise, at most --iterations "
         f"(then {MOST_ITERATIONS} by default)",
     )
     what.add_argument("--saturation", type=float, metavar="NUMBER", help="grey value from which voxels are left out")

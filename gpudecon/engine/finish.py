@@ -9,16 +9,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from gpudecon._version import __version__
 from gpudecon.engine.journal import Record
 from gpudecon.engine.plan import Plan
 from gpudecon.engine.workspace import Workspace
-from gpudecon.errors import RunError, StoppedError
+from gpudecon.errors import InputError, RunError, StoppedError
 from gpudecon.image import Image
+from gpudecon.io import read
 from gpudecon.io.ome_tiff import export
 from gpudecon.io.pixels import Scaled
+from gpudecon.io.pyramid import BLOCK_VOXELS
 from gpudecon.io.staging import output_format
 from gpudecon.io.store import Store, checksum
 
@@ -41,7 +44,10 @@ def finish(workspace: Workspace, *, verify: bool = False, stop: Callable[[], boo
         missing = len(workspace.remaining())
         if missing:
             raise RunError(f"{missing} of {len(workspace.plan)} tiles are not restored yet; resume the run first.")
-        record = _Finishing(workspace, verify, stop).output()
+        try:
+            record = _Finishing(workspace, verify, stop).output()
+        except InputError as error:  # of a store of our own, not of what was given
+            raise RunError(str(error)) from error
     workspace.commit(record)
     return record
 
@@ -79,9 +85,21 @@ class _Finishing:
         if output_format(plan.output) == "OME-TIFF":
             self._workspace.path.unlink(missing_ok=True)  # what an interrupted run left
             export(self._workspace.path, image, tiles.units(), record)
+            if self._verify:
+                self._check_export(image)
         else:
             self._complete(tiles if plan.dtype == "float32" else self._copied(image), record, windows)
         return record
+
+    def _check_export(self, image: Image) -> None:
+        """Compare an OME-TIFF with the pixels that it was made from."""
+        exported = read(self._workspace.path).data
+        for region in self._tiles.units().joined(BLOCK_VOXELS):
+            if not np.array_equal(np.asarray(exported[region]), np.asarray(image.data[region])):
+                raise RunError(
+                    f"{self._workspace.path.name} is not on the disk as it was written (at {region}); have the disk "
+                    "checked. It is written anew when the run goes on."
+                )
 
     def _copied(self, image: Image) -> Store:
         """The output of another type than the tiles'."""
@@ -123,7 +141,8 @@ class _Finishing:
         if wrong:
             for later in list(KINDS)[list(KINDS).index(kind) + 1 :]:  # which were made from what is wrong
                 journal.strike(later)
-            journal.strike(kind, wrong)
+            # a level is made from the one above
+            journal.strike(kind, None if kind == "level" else wrong)
             raise RunError(
                 f"{len(wrong)} of {len(written)} {KINDS[kind]} are not on the disk as they were written (the first is "
                 f"number {wrong[0]}); have the disk checked. They are struck off, and done again when the run goes on."
@@ -166,6 +185,7 @@ def provenance(workspace: Workspace, restored: dict[int, Record]) -> dict[str, A
         },
         "plan": {
             "hash": plan.hash,
+            "job_hash": plan.job_hash,
             "tiles": len(plan.tiling),
             "tile": list(plan.tiling.core_shape),
             "halo": list(plan.tiling.halo),

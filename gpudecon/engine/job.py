@@ -22,7 +22,7 @@ class Job:
     ``path`` is where ``image`` was read from, and ``axes`` what was said of its axes then (None: nothing), so that
     another process can read it again.  ``psfs`` holds one PSF for all channels or one for each chosen channel, and none
     for a method that needs none.
-    ``stop`` "auto" chooses the number of iterations for each volume; the method's is then the upper limit.  ``dtype``
+    ``stop`` "auto" chooses the number of iterations for each channel; the method's is then the upper limit.  ``dtype``
     "uint16" maps the range of the whole output to 0..65535 with one scale, which the provenance block records.
     ``remarks`` are the warnings that came up in making the job, for that block, too.
     """

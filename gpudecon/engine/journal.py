@@ -22,8 +22,10 @@ from gpudecon.io.store import checksum
 @dataclass(frozen=True)
 class Record:
     """One finished task: what kind it is and its number there, the checksum of the pixels that it wrote, their lowest
-    and highest value, the seconds it took, and for a tile the iterations it had, the warnings that came up, and, where
-    it was restored without constants of a whole, what was found for it (`Constants.summary`).
+    and highest value, and the seconds it took.
+
+    For a tile also the iterations it had, the warnings that came up, and what was found for it where it was restored
+    without constants of a whole (`Constants.summary`).
     """
 
     kind: str

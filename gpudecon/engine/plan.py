@@ -152,8 +152,12 @@ class Plan:
     @property
     def hash(self) -> str:
         """SHA-256 of `identity`: equal hashes, equal tasks."""
-        text = json.dumps(self.identity, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return _sha256(self.identity)
+
+    @property
+    def job_hash(self) -> str:
+        """SHA-256 of `identity` but for the tiles: equal ones, equal results, whatever they are cut into."""
+        return _sha256({n: v for n, v in self.identity.items() if n not in ("tiling", "chunks", "shards")})
 
     def differences(self, earlier: Plan) -> list[str]:
         """What decides the result and is not as it was in an earlier plan, in words; empty where hashes are equal."""
@@ -258,6 +262,10 @@ def plan_job(
             limit=choice.limit,
         ),
     )
+
+
+def _sha256(described: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(described, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _flat(values: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:

@@ -99,13 +99,15 @@ def run(
         if workspace.completed is not None:  # and moved, perhaps, before the process ended
             return Outcome(finish(workspace))
         tasks = workspace.remaining()
+        # a resumed run has the tiles of the earlier plan, and computes where it is told to now
+        worker = partial(Worker, workspace, job.image, device=plan.needs.device, threads=plan.needs.threads)
         busy = None
         if execute is not None:
             with workspace.shared():
                 execute(workspace, tasks)
         elif tasks:
-            busy = in_this_process(Worker(workspace, job.image), tasks, progress, stop)
-        found = _checked_seams(Worker(workspace, job.image)) if seams else ()
+            busy = in_this_process(worker(), tasks, progress, stop)
+        found = _checked_seams(worker()) if seams else ()
         return Outcome(finish(workspace, verify=verify, stop=stop), busy, found)
 
 
@@ -133,7 +135,7 @@ def _made(plan: Plan) -> dict[str, Any] | None:
     if not Path(plan.output).exists() or is_begun(plan.output):
         return None
     record = read(plan.output).provenance
-    return record if record.get("plan", {}).get("hash") == plan.hash else None
+    return record if record.get("plan", {}).get("job_hash") == plan.job_hash else None
 
 
 def prepare(job: Job, plan: Plan, *, resume: bool = False, overwrite: bool = False) -> Workspace:

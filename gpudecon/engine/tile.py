@@ -53,8 +53,11 @@ def restore_tile(
     path = Path(folder)
     with Lock(path / "lock", shared=True):
         written = (path / "plan.json").stat()
-        with _opening:
-            worker = _worker(path, device, threads, (written.st_ino, written.st_mtime_ns))
+        try:
+            with _opening:
+                worker = _worker(path, device, threads, (written.st_ino, written.st_mtime_ns))
+        except InputError as error:  # of the input, which was there when the run began and may be seen again
+            raise RunError(str(error)) from error
         return worker.restore(index)
 
 
@@ -110,10 +113,7 @@ class Worker:
 
     def read(self, task: Task) -> Transfer:
         """What the task is computed from, on its way to the device; from any thread."""
-        try:
-            return self._backend.send(self._pixels(task.source))
-        except InputError as error:  # what could be read when the run began may be readable again
-            raise RunError(str(error)) from error
+        return self._backend.send(self._pixels_again(task.source))
 
     def compute(
         self, task: Task, coming: Transfer, callback: Callback | None = None, *, divergence_every: int = 0
@@ -153,7 +153,7 @@ class Worker:
         self._decon = None  # its memory is needed for the windows
 
         def restore(box: Box) -> NDArray[np.float32]:
-            block = self._pixels(self.image.region(plan.timepoints[0], channel, box))
+            block = self._pixels_again(self.image.region(plan.timepoints[0], channel, box))
             restored: NDArray[np.float32] = self._made(channel, block.shape)(block)
             return restored.reshape(_lengths(box))
 
@@ -167,9 +167,8 @@ class Worker:
         whole, and there is but one or its method cannot do with what was decided for others.
         """
         plan = self.plan
-        method = make_method(plan.method, plan.options)
-        is_single = len(plan.tiling) == len(plan.timepoints) == 1
-        if is_single or not method.divisible or plan.settings["edges"] == "periodic":
+        is_single = len(plan.tiling) == len(plan.timepoints) == 1 and self._halving is None
+        if is_single or not self._is_divisible:
             return None
         found = self.workspace.decided(f"constants-{channel:04d}", lambda: self._decide(channel))
         return Constants.from_dict(found["constants"])
@@ -218,6 +217,13 @@ class Worker:
         block = np.asarray(self.image.data[region])
         return block.reshape(block.shape[-len(self.image.spatial_axes) :])
 
+    def _pixels_again(self, region: Region) -> NDArray[Any]:
+        """The same of what could be read when the run began, and may be readable again after an error."""
+        try:
+            return self._pixels(region)
+        except InputError as error:
+            raise RunError(str(error)) from error
+
     def _deconvolver(self, task: Task, shape: Shape) -> Deconvolver:
         """For windows of this shape in the task's channel; one at a time is alive."""
         if self._decon is None or self._decon[0] != task.channel or self._decon[1].shape != self._shape(shape):
@@ -234,6 +240,11 @@ class Worker:
         position = self.plan.channels.index(channel)
         psf = self._psfs[position % len(self._psfs)] if self._psfs else None
         return psf, make_method(self.plan.method, self.plan.options)
+
+    @property
+    def _is_divisible(self) -> bool:
+        method = make_method(self.plan.method, self.plan.options)
+        return method.divisible and self.plan.settings["edges"] != "periodic"
 
     @property
     def _settings(self) -> dict[str, Any]:
@@ -268,7 +279,7 @@ class Worker:
     def _half(self, trouble: str) -> Halving:
         self._decon = None
         tiling = self.plan.tiling
-        halving = Halving.of(tiling)
+        halving = Halving.of(tiling) if self._is_divisible else None
         if halving is None:
             raise self._exhausted(trouble)
         warnings.warn(
@@ -293,11 +304,18 @@ class Worker:
 
     def _exhausted(self, trouble: str) -> DeviceMemoryError:
         free, _ = self._backend.memory()
-        needs = self.plan.needs
+        if self._is_divisible:
+            way_out = (
+                f"half a tile does not fit either ({trouble.rstrip('.')}); begin anew with a smaller --memory or --tile"
+            )
+        else:
+            way_out = (
+                f"{self.plan.method} with these options and edges has to be done whole ({trouble.rstrip('.')}); use a "
+                "device with more memory, or a method that can be done in parts, such as rl with edges extend"
+            )
         return DeviceMemoryError(
-            f"A tile of {self.plan.tiling.read_shape} needs {in_words(needs.bytes)} of memory, {in_words(free)} are "
-            f"free, and half a tile does not fit either ({trouble.rstrip('.')}); begin anew with a smaller --memory or "
-            "--tile."
+            f"A tile of {self.plan.tiling.read_shape} needs {in_words(self.plan.needs.bytes)} of memory, "
+            f"{in_words(free)} are free, and {way_out}."
         )
 
     def _shape(self, shape: Shape) -> tuple[int, ...]:

@@ -106,6 +106,35 @@ def test_too_little_memory_for_a_tile_but_enough_for_half(exact, limited):
     np.testing.assert_allclose(halves, whole, rtol=0, atol=1e-5 * whole.max())
 
 
+def test_halves_of_a_stack_that_was_to_be_one_tile_share_its_constants(planned, limited, tmp_path, rng):
+    """One half is on a haze, which is no background of its own."""
+    counts = rng.poisson(100, (5, 41, 53))
+    counts[..., 26:] += rng.poisson(100, (5, 41, 27))
+    path = tmp_path / "hazy.ome.zarr"
+    gd.write(path, gd.Image(counts.astype(np.uint16), "zyx", (0.2, 0.1, 0.1)))
+    given = {"image": gd.read(path), "path": str(path), "channels": (0,), "timepoints": (0,), "background": "auto"}
+    job, plan = planned(tile=(5, 48, 64), **given)
+    assert len(plan.tiling) == 1
+    run(job, plan)
+    whole = gd.read(plan.output).volume()
+    plan = replace(plan, output=str(tmp_path / "halves.ome.zarr"), tiling=replace(plan.tiling, halo=(2, 8, 0)))
+    limited(voxels(plan) - 1)
+    with pytest.warns(gd.GpudeconWarning, match="in halves"):
+        record = run(job, plan).record
+    halves = gd.read(plan.output).volume()
+    np.testing.assert_allclose(halves.mean((0, 1)), whole.mean((0, 1)), rtol=0, atol=20)
+    assert 80 < record["found"][0]["background"] < 100
+
+
+@pytest.mark.parametrize("fields", [{"edges": "periodic"}, {"method": gd.METHODS["ictm"](2)}])
+def test_what_cannot_be_cut_is_not_halved(planned, limited, tmp_path, fields):
+    job, plan = planned(tile=(5, 48, 64), channels=(1,), timepoints=(0,), **fields)
+    limited(voxels(plan) - 1)
+    with pytest.raises(DeviceMemoryError, match=r"has to be done whole .*a device with more memory"):
+        run(job, plan)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.ome.zarr"]
+
+
 def test_too_little_memory_for_anything(planned, limited):
     job, plan = planned(timepoints=(0,))
     limited(100)

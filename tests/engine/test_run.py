@@ -250,6 +250,25 @@ def test_an_output_that_came_meanwhile_is_not_replaced(planned, after, tmp_path)
     assert listing(tmp_path) == ["in.ome.zarr", "out.ome.zarr"]
 
 
+def test_a_complete_output_is_left_as_it_is_whatever_the_tiles(planned):
+    """Another run may have less memory, and so other tiles."""
+    record = run(*planned()).record
+    job, plan = planned(tile=(5, 16, 32), threads=2)
+    assert plan.hash != record["plan"]["hash"]
+    assert run(job, plan, resume=True).record == gd.read(plan.output).provenance
+    with pytest.raises(InputError, match="exists"):
+        run(*planned(iterations=4), resume=True)
+    assert gd.read(plan.output).provenance["created"] == record["created"]
+
+
+def test_a_resumed_run_computes_where_it_is_told_to(planned, after):
+    job, plan = planned()
+    with pytest.raises(StoppedError):
+        run(job, plan, stop=after(3))
+    devices = run(*planned(threads=2), resume=True).record["devices"]
+    assert sorted("2 threads" in device["device"] for device in devices) == [False, True]
+
+
 def test_pixels_that_cannot_be_restored_leave_nothing_behind(planned, series, tmp_path):
     path, counts, _ = series
     values = counts.astype(np.float32)
