@@ -159,9 +159,10 @@ class Workspace:
         self.discard()
 
     def discard(self) -> None:
-        """Remove the folder and whatever is in it."""
+        """Remove the folder and whatever is in it; without effect the second time, when it may be another run's."""
         self.journal.close()
-        _discard(self.folder, self._lock)
+        if self._lock is not None and self._lock.is_held:
+            _discard(self.folder, self._lock)
 
     @contextmanager
     def shared(self) -> Iterator[None]:
@@ -282,6 +283,11 @@ class Lock:
             os.pwrite(file, f"process {os.getpid()} on {socket.gethostname()}, since {time.ctime()}".encode(), 0)
         self._file: int | None = file
 
+    @property
+    def is_held(self) -> bool:
+        """Until it is released."""
+        return self._file is not None
+
     def change(self, *, shared: bool) -> None:
         """Let others have it, too, or wait until they have given it back."""
         assert self._file is not None
@@ -325,7 +331,7 @@ def _read(path: Path) -> str:
         raise InputError(f"{path.parent} is no workspace of gpudecon: {error.strerror} ({path.name}).") from error
 
 
-def _discard(folder: Path, lock: Lock | None) -> None:
+def _discard(folder: Path, lock: Lock) -> None:
     """Remove a folder whose ``lock`` we hold, and that last: once it is gone another run may put its files there.
 
     What is open at the end keeps its folder on NFS, and so does another run: then the folder stays.
@@ -333,8 +339,7 @@ def _discard(folder: Path, lock: Lock | None) -> None:
     (folder / "plan.json").unlink(missing_ok=True)  # first: a journal without its tiles would not be true
     _clear(folder, "lock")
     _remove(folder / "lock")
-    if lock is not None:
-        lock.release()
+    lock.release()
     with suppress(OSError):
         folder.rmdir()
 

@@ -135,3 +135,16 @@ def test_a_folder_that_somebody_has_removed(planned):
         shutil.rmtree(workspace.folder)
         workspace.discard()
     run(job, plan)
+
+
+def test_a_folder_is_given_up_once(planned):
+    """Afterwards it is that of another run."""
+    job, plan = planned()
+    with prepare(job, plan) as before:
+        before.discard()
+        with prepare(job, plan) as workspace:
+            before.discard()
+            assert workspace.remaining() == list(range(len(plan)))
+            assert sorted(workspace.folder.iterdir()) == sorted(
+                workspace.folder / name for name in ("lock", "out.ome.zarr", "plan.json", "psf-0000.npz", "run.json")
+            )
