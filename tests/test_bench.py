@@ -95,6 +95,20 @@ def test_seams_benchmark(tmp_path: Path) -> None:
         assert row["name"] != "median" or row["needed"] <= 2
 
 
+def test_psf_check_benchmark(tmp_path: Path) -> None:
+    run_script("psf_check.py", "--quick", "-o", str(tmp_path / "psf_check.jsonl"))
+    rows = of_section(checked_rows(tmp_path / "psf_check.jsonl"), "check")
+    assert [(row["photons"], row["width"]) for row in rows] == [(n, w) for n in (20, 200, 2000) for w in (1.5, 1.0)]
+
+
+def test_the_true_psf_is_never_found_too_wide() -> None:
+    """In the committed rows; and one 1.5 times too wide is where docs/quality.md says so."""
+    rows = of_section(checked_rows(BENCH / "results" / "psf_check.jsonl"), "check")
+    found = {(row["name"], row["phantom"], row["photons"]) for row in rows if row["deviations"] > 5}
+    assert all(row["width"] == 1.5 for row in rows if row["deviations"] > 5)
+    assert {(optic, "nuclei", n) for optic in ("confocal", "light-sheet") for n in (200, 2000)} <= found
+
+
 def test_the_halo_is_at_least_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the committed rows; where the distances looked at did not suffice it must be larger than these."""
     monkeypatch.syspath_prepend(str(BENCH))

@@ -45,7 +45,7 @@ def add_parser(verbs: Any) -> None:
 
 def act(args: argparse.Namespace) -> int:
     """Carry out the verb."""
-    from gpudecon.engine.run import prepare
+    from gpudecon.engine.run import made, prepare
     from gpudecon.engine.slurm import Array, elements_left
     from gpudecon.engine.workspace import folder_of
 
@@ -55,6 +55,9 @@ def act(args: argparse.Namespace) -> int:
     if args.device != "cpu":
         job = replace(job, device="auto")  # to plan with what is here; the jobs are told what was asked for
     plan = plan_of(job, args)
+    if args.resume and made(plan) is not None:
+        print(f"gpudecon: {args.output} is complete; nothing is left to be done", file=sys.stderr)
+        return 0
     array = Array(
         folder=folder_of(plan.output),
         output=Path(plan.output),

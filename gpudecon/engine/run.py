@@ -93,7 +93,7 @@ def run(
     A run that fails before its first tile is done, or for the input's sake, leaves nothing behind; any other keeps what
     is done, and its error says how to go on.
     """
-    if resume and (record := _made(plan)) is not None:
+    if resume and (record := made(plan)) is not None:
         return Outcome(record)
     with prepare(job, plan, resume=resume, overwrite=overwrite) as workspace, _kept(workspace, command):
         if workspace.completed is not None:  # and moved, perhaps, before the process ended
@@ -130,7 +130,7 @@ def _checked_seams(worker: Worker) -> tuple[Seam, ...]:
     return tuple(found)
 
 
-def _made(plan: Plan) -> dict[str, Any] | None:
+def made(plan: Plan) -> dict[str, Any] | None:
     """The record of the output, if this plan has made it and nothing is left to be done."""
     if not Path(plan.output).exists() or is_begun(plan.output):
         return None

@@ -43,7 +43,7 @@ class RichardsonLucy:
         from a point y ahead of f_k, with the factors of the optimized gradient method (Kim & Fessler, Math. Program.
         159, 2016): y_k = f_k + (t_k - 1) / t_(k+1) (f_k - f_(k-1)) + t_k / t_(k+1) (f_k - y_(k-1)),
         t_(k+1) = (1 + sqrt(1 + 4 t_k^2)) / 2, t_1 = 1.  Or "biggs": the middle term alone, with a factor from the
-        angle between the last two steps (Biggs & Andrews, Appl. Opt. 36, 1997).  They need about a sixth and a third
+        angle between the last two steps (Biggs & Andrews, Appl. Opt. 36, 1997).  They need about a fifth and a quarter
         of the iterations.  Unlike the published forms y goes down exponentially, as f_k exp((y - f_k) / f_k): a voxel
         that were set to 0 would stay 0 for ever.
     back_projector

@@ -179,6 +179,9 @@ def test_another_batch_system(cli, here, many_tiles, pixels_of_many_tiles, stand
     assert here(f"{line} --resume").stdout.splitlines() == [last]
     subprocess.run(["bash", "-c", last], cwd=cli.folder, env=cli.environment, check=True)
     np.testing.assert_array_equal(np.asarray(cli.read().data), pixels_of_many_tiles)
+    again = here(f"{line} --resume")
+    assert again.stdout == ""
+    assert "out.ome.zarr is complete; nothing is left to be done" in again.stderr
     assert not (cli.folder / "called").exists()
 
 
