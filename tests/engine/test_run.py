@@ -97,12 +97,11 @@ def test_an_end_between_completion_and_the_last_removal(planned, uninterrupted, 
     """The folder as a process leaves it that is killed while it moves the output, or removes the rest."""
     job, plan = planned()
     record = run(job, plan).record
-    with prepare(*planned("other.ome.zarr")) as workspace:
-        pass
     folder = folder_of(plan.output)
     folder.mkdir()
-    (workspace.folder / "run.json").rename(folder / "run.json")
-    workspace.discard()
+    with prepare(*planned("other.ome.zarr")) as workspace:
+        (workspace.folder / "run.json").rename(folder / "run.json")
+        workspace.discard()
     (folder / "plan.json").write_text(plan.to_json())
     (folder / "complete.json").write_text(json.dumps(record))
     if not is_moved:
