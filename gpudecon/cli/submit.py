@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import sys
 from contextlib import suppress
@@ -131,8 +132,9 @@ def _check_command(command: str) -> None:
         words = list(lexer)
     except ValueError as error:
         raise InputError(f"--command is {command!r}, which the shell would not read ({error}).") from error
-    if not words or "\n" in command or any(set(word) <= set(";&|") for word in words):
+    is_program = bool(words) and re.match(r"\w+=", words[0]) is None  # exec takes no assignment
+    if not is_program or "\n" in command or any(set(word) <= set(";&|") for word in words):
         raise InputError(
             f"--command is {command!r}; give one program with its arguments, such as a script that loads what is "
-            'needed and ends in: exec gpudecon "$@".'
+            'needed and ends in: exec gpudecon "$@" (and for A=1 gpudecon: env A=1 gpudecon).'
         )

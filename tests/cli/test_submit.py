@@ -47,6 +47,7 @@ def test_dry_run_prints_scripts_and_changes_nothing(cli, many_tiles):
         ("--command 'source lab.sh;gpudecon'", ("one program",)),
         ("--command 'yes | gpudecon'", ("one program",)),
         ("--command ''", ("one program",)),
+        ("--command 'A=1 gpudecon'", ("env A=1 gpudecon",)),
         ("""--command "env 'gpudecon" """, ("the shell would not read",)),
         ("--prepare --concurrent 3", ("--concurrent has no meaning with --prepare",)),
         ("--prepare --partition gpu", ("--partition has no meaning with --prepare",)),
