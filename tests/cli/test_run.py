@@ -181,14 +181,20 @@ def test_a_psf_for_each_channel(cli, here, python, stack, psf):
 
 
 @pytest.mark.parametrize(
-    ("words", "chosen"), [("", [0, 1, 2]), ("--timepoints 2::-2", [2, 0]), ("--timepoints -2", [1])]
+    ("words", "chosen", "step_s"),
+    [
+        ("", [0, 1, 2], 1.5),
+        ("--timepoints ::2", [0, 2], 3.0),
+        ("--timepoints 2::-2", [2, 0], None),
+        ("--timepoints -2", [1], 1.5),
+    ],
 )
-def test_time_series(cli, here, python, stack, words, chosen):
+def test_time_series(cli, here, python, stack, words, chosen, step_s):
     frames = np.stack([stack, stack[::-1], stack[:, ::-1]])
     save_imagej(cli.folder / "in.tif", frames, "TZYX", finterval=1.5)
     here(f"run in.tif -o out.ome.zarr --psf psf.tif --psf-voxel-um 0.2 0.1 0.1 --iterations 5 --device cpu {words}")
     image = cli.read()
-    assert (image.axes, image.shape[0], image.time_step_s) == ("tzyx", len(chosen), 1.5)
+    assert (image.axes, image.shape[0], image.time_step_s) == ("tzyx", len(chosen), step_s)
     assert image.provenance["settings"]["timepoints"] == chosen
     for when, timepoint in enumerate(chosen):  # their common constants are means over them, rounded once more
         expected = python(frames[timepoint])
