@@ -165,13 +165,11 @@ def test_addresses_without_a_scheduler(address, said, monkeypatch):
     cluster = dask_cluster.existing_cluster(address)
     with pytest.raises(InputError, match=said):
         cluster.__enter__()
+    assert da.ones(3).sum().compute() == 3, "arrays of others are still computed where they were"
 
 
-def test_arrays_of_others_are_computed_where_they_were(client, monkeypatch):
-    """Neither on a cluster in use nor on one that could not be had."""
-    monkeypatch.setattr(dask_cluster, "PATIENCE", 1)
-    with pytest.raises(InputError, match="No Dask scheduler"):
-        dask_cluster.existing_cluster("tcp://127.0.0.1:1").__enter__()
+def test_arrays_of_others_are_computed_where_they_were(client):
+    """Not on a cluster that a run uses."""
     with pytest.raises(ValueError, match="client"):
         distributed.default_client()
     assert da.ones(3).sum().compute() == 3
