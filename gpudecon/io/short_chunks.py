@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import zarr
 from zarr.abc.store import RangeByteRequest
-from zarr.codecs import ShardingCodec, ShardingCodecIndexLocation
+from zarr.codecs import ShardingCodec
 from zarr.storage import WrapperStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from zarr.abc.store import ByteRequest, Store
     from zarr.core.buffer import Buffer, BufferPrototype
@@ -45,7 +45,29 @@ class _Checked(WrapperStore["Store"]):
         return type(self)(store, self._length)
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
-        found = await super().get(key, prototype, byte_range)
+        return self._checked(key, await super().get(key, prototype, byte_range), byte_range)
+
+    # newer versions of zarr read by these, too
+
+    def get_sync(self, key: str, *, byte_range: ByteRequest | None = None, **options: Any) -> Buffer | None:
+        store: Any = self._store
+        return self._checked(key, store.get_sync(key, byte_range=byte_range, **options), byte_range)
+
+    async def get_ranges(
+        self, key: str, byte_ranges: Sequence[ByteRequest | None], **options: Any
+    ) -> AsyncIterator[list[tuple[int, Buffer | None]]]:
+        store: Any = self._store
+        async for group in store.get_ranges(key, byte_ranges, **options):
+            yield [(i, self._checked(key, found, byte_ranges[i])) for i, found in group]
+
+    def get_ranges_sync(
+        self, key: str, byte_ranges: Sequence[ByteRequest | None], **options: Any
+    ) -> Iterator[tuple[int, Buffer | None]]:
+        store: Any = self._store
+        for i, found in store.get_ranges_sync(key, byte_ranges, **options):
+            yield i, self._checked(key, found, byte_ranges[i])
+
+    def _checked(self, key: str, found: Buffer | None, byte_range: ByteRequest | None) -> Buffer | None:
         if found is None or key.rpartition("/")[2] in METADATA:
             return found
         wanted = 1
@@ -62,7 +84,8 @@ def _length_of(array: zarr.Array[Any]) -> Callable[[Buffer], int]:
     """What tells the least length of the files of ``array``."""
     first = getattr(array.metadata, "codecs", (None,))[0]
     if isinstance(first, ShardingCodec):
-        if first.index_location == ShardingCodecIndexLocation.end:
+        described: dict[str, Any] = first.to_dict()  # the attribute is a word or a member of an enumeration by version
+        if described["configuration"]["index_location"] == "end":
             return lambda _: 1  # a file that is cut off has no index, which has a checksum
         return functools.partial(_shard, chunks=math.prod(array.shards or ()) // math.prod(array.chunks))
     outermost = array.compressors[-1:]
