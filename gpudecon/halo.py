@@ -38,14 +38,20 @@ def halo(
     return tuple(math.ceil(method.reach(Spread(array, axis, sizes))) for axis in range(dimensions))
 
 
+def is_divisible(method: Method, edges: str) -> bool:
+    """Whether an image can be restored part by part."""
+    return method.divisible and not (method.needs_psf and edges == "periodic")
+
+
 def check_divisible(method: Method, edges: str) -> None:
     """Refuse what cannot be restored part by part."""
+    if is_divisible(method, edges):
+        return
     if not method.divisible:
         raise InputError(
             f"{method.name} with these options depends on the whole image and cannot be done in parts; restore the "
             "image whole, or use another method."
         )
-    if method.needs_psf and edges == "periodic":
-        raise InputError(
-            "With edges 'periodic' opposite faces touch, which they do not in parts of an image; use 'extend'."
-        )
+    raise InputError(
+        "With edges 'periodic' opposite faces touch, which they do not in parts of an image; use 'extend'."
+    )

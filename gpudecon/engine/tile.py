@@ -28,6 +28,7 @@ from gpudecon.engine.seams import Seam, check_seams
 from gpudecon.engine.tiling import Box, Shape
 from gpudecon.engine.workspace import Lock, Workspace
 from gpudecon.errors import DeviceMemoryError, GpudeconWarning, InputError, RunError
+from gpudecon.halo import is_divisible
 from gpudecon.image import Image, Region
 from gpudecon.io import read
 from gpudecon.io.fingerprint import fingerprint
@@ -243,8 +244,7 @@ class Worker:
 
     @property
     def _is_divisible(self) -> bool:
-        method = make_method(self.plan.method, self.plan.options)
-        return method.divisible and self.plan.settings["edges"] != "periodic"
+        return is_divisible(make_method(self.plan.method, self.plan.options), self.plan.settings["edges"])
 
     @property
     def _settings(self) -> dict[str, Any]:
