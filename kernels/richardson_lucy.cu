@@ -84,7 +84,7 @@ __device__ inline float correction(Voxel v, const float* work, const float* weig
 __device__ inline float ahead(float value, float step)
 {
     if (!(step < 0.0f)) return value + step;
-    return value * expf(at_least(step, -STEEPEST * value) / at_least(value, TINIEST));
+    return value * expf(at_least(step, -STEEPEST * value) / (value + TINIEST));
 }
 
 extern "C" __global__ void rl_update(float* estimate, const float* work, const float* weights, int domain_z,

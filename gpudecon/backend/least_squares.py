@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gpudecon.backend.slabs import HasSlabs, by_slabs
+from gpudecon.backend.slabs import HasSlabs, at_least, by_slabs
 
 Array = Any
 
@@ -23,20 +23,20 @@ class LeastSquaresOps(HasSlabs):
         """
         nz, ny, nx = image.shape
         inside = work[:nz, :ny, :nx]
+        model = inside + np.float32(background)  # in one piece, as in `rl_ratio`
         if background_image is not None:
-            inside += background_image
-        if background:  # one trip through the array less for most images
-            inside += np.float32(background)
-        np.subtract(image, inside, out=inside)
+            model += background_image
+        np.subtract(image, model, out=model)
         if mask is not None:
-            np.copyto(inside, np.float32(0), where=mask == 0)
+            np.copyto(model, np.float32(0), where=mask == 0)
+        inside[...] = model
         work[nz:], work[:nz, ny:], work[:nz, :ny, nx:] = 0.0, 0.0, 0.0
 
     @by_slabs
     def projected_step(self, estimate: Array, work: Array, step: float, lowest: float) -> None:
         """Estimate <- max(estimate + step * work, lowest)."""
         estimate += np.float32(step) * work
-        np.maximum(estimate, np.float32(lowest), out=estimate)
+        at_least(estimate, lowest)
 
     @by_slabs
     def bounded_sum(

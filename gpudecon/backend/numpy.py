@@ -112,7 +112,9 @@ class NumpyFFT:
     def empty(self) -> tuple[Spectrum, Real]:
         nz, ny, nx = self.shape
         spectrum = np.empty((nz, ny, nx // 2 + 1), np.complex64)
-        return spectrum, spectrum.view(np.float32)[..., :nx]
+        rows = spectrum.view(np.float32)
+        rows[..., nx:] = 0  # operations work on whole rows; what memory happens to hold there could overflow
+        return spectrum, rows[..., :nx]
 
     def forward(self, source: Real, spectrum: Spectrum) -> None:
         self._forward_planes(source, spectrum, self.shape[0], forward=True)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from gpudecon.backend.least_squares import LeastSquaresOps
 from gpudecon.backend.richardson_lucy import RichardsonLucyOps
 from gpudecon.backend.roughness import RoughnessOps
-from gpudecon.backend.slabs import by_slabs
+from gpudecon.backend.slabs import at_least, by_slabs
 from gpudecon.backend.total_variation import TotalVariationOps
 
 Array = Any  # a NumPy array on the CPU, a CuPy array on a GPU
@@ -249,9 +249,9 @@ class NumpyOps(RichardsonLucyOps, RoughnessOps, LeastSquaresOps, TotalVariationO
         model = work[:nz, :ny, :nx] + np.float32(background)
         if background_image is not None:
             model += background_image
-        np.maximum(model, np.float32(floor), out=model)
+        at_least(model, floor)
         logarithm = image / model
-        np.maximum(logarithm, np.float32(1e-37), out=logarithm)  # a normal number, also on a GPU: 0 log 0 = 0
+        at_least(logarithm, 1e-37)  # a normal number, also on a GPU: 0 log 0 = 0
         np.log(logarithm, out=logarithm)
         logarithm *= image
         model -= image

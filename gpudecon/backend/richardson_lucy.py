@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gpudecon.backend.slabs import HasSlabs, by_slabs
+from gpudecon.backend.slabs import HasSlabs, at_least, by_slabs
 
 Array = Any
 
@@ -50,12 +50,12 @@ class RichardsonLucyOps(HasSlabs):
         if weights is not None:
             work *= weights
         work += np.float32(1)
-        np.maximum(work, np.float32(0.5), out=work)
+        at_least(work, 0.5)
 
     @by_slabs
     def rl_update(self, estimate: Array, work: Array, weights: Array | None) -> None:
         """Estimate <- estimate * max(work, 0) * weights; the FFT's rounding must not turn zero negative."""
-        np.maximum(work, np.float32(0), out=work)
+        at_least(work, 0)
         if weights is not None:
             work *= weights
         estimate *= work
@@ -67,7 +67,7 @@ class RichardsonLucyOps(HasSlabs):
         """New = estimate * max(work, 0) * weights, step = momentum (new - previous) + excess (new - estimate);
         estimate <- new + step, or new exp(step / new) where step < 0; previous <- new.
         """
-        np.maximum(work, np.float32(0), out=work)
+        at_least(work, 0)
         if weights is not None:
             work *= weights
         work *= estimate
@@ -82,7 +82,7 @@ class RichardsonLucyOps(HasSlabs):
     @by_slabs
     def rl_step(self, work: Array, step: Array, estimate: Array, weights: Array | None) -> None:
         """New = estimate * max(work, 0) * weights; step <- new - estimate; work <- new."""
-        np.maximum(work, np.float32(0), out=work)
+        at_least(work, 0)
         if weights is not None:
             work *= weights
         work *= estimate
@@ -106,9 +106,9 @@ def _go_ahead(step: Array, value: Array) -> None:
     """
     fall = value * np.float32(-STEEPEST)
     np.maximum(fall, step, out=fall)
-    np.minimum(fall, np.float32(0), out=fall)
-    np.maximum(step, np.float32(0), out=step)
-    fall /= np.maximum(value, np.float32(TINIEST))
+    np.clip(fall, np.float32(-np.inf), np.float32(0), out=fall)
+    at_least(step, 0)
+    fall /= value + np.float32(TINIEST)
     np.exp(fall, out=fall)
     value *= fall
     step += value
@@ -125,14 +125,14 @@ def _ratio(
 ) -> None:
     nz, ny, nx = image.shape
     inside = work[:nz, :ny, :nx]
+    model = inside + np.float32(background)  # in one piece: rows of a larger box would take three times as long
     if background_image is not None:
-        inside += background_image
-    if background:  # one trip through the array less for most images
-        inside += np.float32(background)
-    np.maximum(inside, np.float32(floor), out=inside)
-    np.divide(image, inside, out=inside)
+        model += background_image
+    at_least(model, floor)
+    np.divide(image, model, out=model)
     if subtracted is not None:
-        inside -= subtracted
+        model -= subtracted
     if mask is not None:
-        np.copyto(inside, np.float32(0), where=mask == 0)
+        np.copyto(model, np.float32(0), where=mask == 0)
+    inside[...] = model
     work[nz:], work[:nz, ny:], work[:nz, :ny, nx:] = 0.0, 0.0, 0.0

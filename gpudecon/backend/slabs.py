@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 # Pieces of about this size stay in the second or third cache level while several passes go over them.  Measured
 # with bench/cpu.py: 1-4 MiB are alike, smaller pieces pay for Python calls, larger ones for memory traffic.
@@ -90,7 +91,8 @@ def by_slabs(twin: Callable[Concatenate[Owner, P], None]) -> Callable[Concatenat
 
     The first array decides the number of planes.  Every array of two or more dimensions is cut along its first axis
     (one that is shorter, such as an image inside its padded domain, is simply used up earlier); vectors and scalars
-    go to each slab whole.
+    go to each slab whole.  Where all arrays are real views of fields of one shape, the unused numbers between their
+    rows are worked on too: whole planes go three times as fast as rows of a hundred numbers.
     """
 
     @functools.wraps(twin)
@@ -98,11 +100,31 @@ def by_slabs(twin: Callable[Concatenate[Owner, P], None]) -> Callable[Concatenat
         if kwargs:
             raise TypeError(f"{twin.__name__} takes positional arguments only, like the kernel of that name.")
         stacked = [a for a in args if isinstance(a, np.ndarray) and a.ndim > 1]
+        fields = [field for field in map(_whole_rows, stacked) if field is not None]
+        same = len(fields) == len(stacked) and len({field.shape for field in fields}) == 1
+        whole = fields if same else stacked
 
         def work(planes: slice) -> None:
-            cut: list[Any] = [a[planes] if isinstance(a, np.ndarray) and a.ndim > 1 else a for a in args]
+            cuts = iter(whole)
+            cut: list[Any] = [next(cuts)[planes] if isinstance(a, np.ndarray) and a.ndim > 1 else a for a in args]
             twin(self, *cut)  # type: ignore[call-arg]
 
         self.slabs.run(stacked[0].shape[0], max(a.nbytes // max(1, a.shape[0]) for a in stacked), work)
 
     return cast("Callable[Concatenate[Owner, P], None]", method)
+
+
+def at_least(field: NDArray[np.float32], bound: float) -> NDArray[np.float32]:
+    """``field``, raised to ``bound`` where it is below; NaN stays.  `np.maximum` with a number takes twice the time."""
+    return np.clip(field, np.float32(bound), np.float32(np.inf), out=field)
+
+
+def _whole_rows(real: NDArray[Any]) -> NDArray[np.float32] | None:
+    """The field whose real view this is, with the unused numbers at the end of each row (see `RealFFT`); or None."""
+    spectrum = real.base
+    if not isinstance(spectrum, np.ndarray) or spectrum.dtype != np.complex64 or not spectrum.flags.c_contiguous:
+        return None
+    rows = spectrum.view(np.float32)
+    view = rows[..., : real.shape[-1]]
+    is_view = real.ctypes.data == view.ctypes.data and real.strides == view.strides and real.shape == view.shape
+    return rows if is_view and rows.shape[-1] - real.shape[-1] in (1, 2) else None

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gpudecon.backend.slabs import HasSlabs
+from gpudecon.backend.slabs import HasSlabs, at_least
 
 Array = Any
 
@@ -35,7 +35,7 @@ class TotalVariationOps(HasSlabs):
         def planes(cut: slice) -> None:
             new = _gradient(estimate, cut, (step_z, step_y, step_x))
             new += lead[:, cut]
-            new /= np.maximum(_lengths(new), np.float32(1))
+            new /= at_least(_lengths(new), 1)
             np.subtract(new, dual[:, cut], out=lead[:, cut])
             lead[:, cut] *= np.float32(momentum)
             lead[:, cut] += new
@@ -66,7 +66,7 @@ class TotalVariationOps(HasSlabs):
             target[:, 1:] -= y * along_y[:, :-1]
             target[..., :-1] += x * along_x[..., :-1]
             target[..., 1:] -= x * along_x[..., :-1]
-            np.maximum(target, np.float32(lowest), out=target)
+            at_least(target, lowest)
 
         self.slabs.run(estimate.shape[0], 3 * estimate[0].nbytes, planes)
 

@@ -27,7 +27,7 @@ Buffers = dict[str, int]
 
 # Temporary arrays of each CPU thread, in slabs: what a library's transforms return, and what operations make.
 FFT_RESULTS = {"ducc0": 0.5, "scipy": 1.1}
-OPERATION = {"landweber": 1.4, "ictm": 3.5, "fista_tv": 6.5, "tv": 6.5}  # slabs of tv's are those of three fields
+OPERATION = {"rl": 1.0, "gold": 1.0, "landweber": 1.4, "ictm": 3.5, "fista_tv": 6.5, "tv": 6.5}  # slabs of tv's are those of three fields
 UNMATCHED = 2.9
 MOMENTUM = 2.0
 PENALTY = {"tv": 9.0, "goods_roughness": 5.5, "tikhonov": 5.5}  # of the slab and a plane on either side
