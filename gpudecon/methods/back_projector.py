@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from gpudecon.backend import Array
 from gpudecon.methods.noise import snr_of
 from gpudecon.methods.problem import Data, Problem
+from gpudecon.methods.spectrum import energy
 
 # Found on phantoms, with momentum: larger constants are slower, smaller ones bring in noise, or diverge where light
 # comes from outside the frame.
@@ -44,8 +45,7 @@ class BackProjector:
     ) -> None:
         self._model, self._ops = problem.model, problem.backend.ops
         self._data = data
-        self._otf = _sharpening(problem, kind, alpha, cutoff)
-        self._otf *= self._model.otf
+        self._otf = _sharpened(problem, kind, alpha, cutoff)
         self._weights = None if weights is None else self._model.inverse_sensitivity(data.mask, self._otf, LEAST_SHARE)
 
     def rests(self, k: int) -> bool:
@@ -66,13 +66,13 @@ def automatic_alpha(problem: Problem) -> float:
     return float(np.clip(ALPHA_PER_INVERSE_SNR / max(snr_of(problem), 1e-3), LEAST_ALPHA, MOST_ALPHA))
 
 
-def _sharpening(problem: Problem, kind: Literal["wb", "omw"], alpha: float, cutoff: float) -> Array:
-    """W on the half spectrum, complex64."""
+def _sharpened(problem: Problem, kind: Literal["wb", "omw"], alpha: float, cutoff: float) -> Array:
+    """The transfer function of the adjoint of B, complex64 on the half spectrum."""
     model, xp = problem.model, problem.backend.xp
     otf = xp.empty_like(model.otf)
     squares = _relative_squares(problem, cutoff) if kind == "wb" else None
     for z in range(model.domain[0]):
-        power = _energy(model.otf[z]) * np.float32(model.size) ** 2
+        power = energy(model.otf[z]) * np.float32(model.size) ** 2
         plane = np.float32(1 + alpha) / (power + np.float32(alpha))
         if squares is None:
             fourth = np.float32(cutoff) ** 4
@@ -83,15 +83,8 @@ def _sharpening(problem: Problem, kind: Literal["wb", "omw"], alpha: float, cuto
             fifth *= fifth
             fifth *= square
             plane /= xp.sqrt(1 + fifth**2)
-        otf[z] = plane
+        xp.multiply(model.otf[z], plane, out=otf[z])
     return otf
-
-
-def _energy(field: Array) -> Array:
-    """|field|^2, which `abs` would take a root for."""
-    energy = field.real**2
-    energy += field.imag**2
-    return energy
 
 
 def _relative_squares(problem: Problem, cutoff: float) -> tuple[NDArray[np.float32], Array, Array]:
@@ -103,7 +96,7 @@ def _relative_squares(problem: Problem, cutoff: float) -> tuple[NDArray[np.float
     model = problem.model
 
     def highest_passed() -> list[float]:
-        passed = _energy(model.otf) >= np.float32(cutoff / model.size) ** 2
+        passed = energy(model.otf) >= np.float32(cutoff / model.size) ** 2
         ends = []
         for axis, n in enumerate(model.domain):
             seen = problem.backend.download(passed.any(axis=tuple(a for a in range(3) if a != axis)))

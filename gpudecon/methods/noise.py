@@ -78,7 +78,8 @@ def _smoothed(problem: Problem) -> Array:
     model.work[...] = 0
     model.work[:nz, :ny, :nx] = data.image if data.mask is None else data.image * data.mask
     model.adjoint()
-    return model.crop(model.work if weights is None else model.work * weights).copy()
+    smooth = model.crop(model.work)
+    return smooth.copy() if weights is None else smooth * model.crop(weights)
 
 
 def noise_line(problem: Problem) -> NoiseLine:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from gpudecon.backend import Array
 from gpudecon.errors import InputError
+from gpudecon.methods.acceleration import ACCELERATIONS, Acceleration, Kept, Steps
 from gpudecon.methods.back_projector import CUTOFF_PER_ALPHA, LEAST_ALPHA, BackProjector, automatic_alpha
-from gpudecon.methods.least_squares import inner_product
 from gpudecon.methods.problem import Data, Problem, check_options
 from gpudecon.methods.reach import Spread
 from gpudecon.methods.start import Start, start_estimate
@@ -23,6 +23,7 @@ from gpudecon.methods.start import Start, start_estimate
 SMOOTH = 1e-3  # of the image's brightness: differences below it count as none for the penalties
 # An unmatched step that raises the divergence by this fraction is taken back; far ahead, with "shb", it may rise once.
 RISE, RISE_AHEAD = 1e-3, 0.02
+MOST_TAKEN_BACK = 3
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class RichardsonLucy:
         "matched": H^T.  "wb": Wiener-Butterworth (Guo et al., Nat. Biotechnol. 38, 2020) and "omw": OTF-masked Wiener
         (Ruan et al. 2024) undo part of the blur in H^T, f <- f max(1 + B( g / (H f + b) - 1 ) / B 1, 1/2), and need
         few iterations, fewest with "shb".  The limit is no maximum of the likelihood: further iterations bring in
-        noise.  A step that lowers the likelihood is taken back, and the iteration goes on with H^T.  Where not all is
-        measured (edges "extend", masks) every third step is one with H^T.
+        noise.  A step that lowers the likelihood is taken back and made with H^T; after the third, all are.  Where not
+        all is measured (edges "extend", masks) every third step is one with H^T.
     alpha
         Of "wb" and "omw": the Wiener constant, B ~ conj(H) / (|H|^2 + alpha); "auto": 5 / SNR of the brightest
         structure, between 0.35 and 1.
@@ -77,7 +78,7 @@ class RichardsonLucy:
     promises: ClassVar[frozenset[str]] = frozenset({"non-negative"})
 
     iterations: int = 30
-    acceleration: Literal["none", "shb", "biggs"] = "none"
+    acceleration: Acceleration = "none"
     back_projector: Literal["matched", "wb", "omw"] = "matched"
     alpha: float | Literal["auto"] = "auto"
     cutoff: float | Literal["auto"] = "auto"
@@ -111,8 +112,8 @@ class RichardsonLucy:
     def arrays(self) -> float:
         """See `Method`."""
         penalised = self.tv > 0 or self.goods_roughness > 0 or self.tikhonov > 0
-        fields = {"none": 1.0, "shb": 2.0, "biggs": 4.0}[self.acceleration] + penalised
-        return fields if self.back_projector == "matched" else fields + 2.0
+        fields, kept = {"none": (1.0, 1.0), "shb": (2.0, 2.0), "biggs": (4.0, 3.0)}[self.acceleration]
+        return fields + penalised + (0.0 if self.back_projector == "matched" else kept + 1.0)
 
     def settled(self, problem: Problem) -> RichardsonLucy:
         """The same with what is automatic chosen for this problem."""
@@ -146,34 +147,44 @@ class RichardsonLucy:
         projector = self._projector(problem, data, weights)
         estimate = start_estimate(problem, data, weights, self.start)
         penalised = self._penalty(problem)
-        advance = self._advance(problem, estimate)
-        if projector is not None:
-            fits = _fits(problem, data, RISE_AHEAD if self.acceleration == "shb" else RISE)
-            kept = model.empty()  # between steps H f, which others would overwrite in ``work``; within a step f
-            kept[...] = model.blur(estimate)
-            problem.record.number("fits", functools.partial(fits, kept))
+        steps: Steps = ACCELERATIONS[self.acceleration](problem, estimate)
 
         def matched() -> Array:
+            """A step with H^T, from ``model.work`` = H estimate."""
             ops.rl_ratio(model.work, data.image, *data.scene)
-            return model.adjoint()
+            return steps.step(model.adjoint(), penalised(estimate, weights))
 
+        if projector is None:
+            for _ in range(self.iterations):
+                model.blur(estimate)
+                yield matched()
+            return
+
+        fits = _fits(problem, data, RISE_AHEAD if self.acceleration == "shb" else RISE)
+
+        def follows() -> bool:
+            """``model.work`` <- H estimate; whether that fits the data nearly as well as the best before it."""
+            return bool(problem.record.number("fits", functools.partial(fits, model.blur(estimate))))
+
+        kept, taken_back = Kept(problem, steps), 0
+        seen = tuple(slice(n) for n in data.image.shape)
+        follows()
         for k in range(1, self.iterations + 1):
-            if projector is not None:
-                model.work[...] = kept
-                kept[...] = estimate
-                if projector.rests(k):
-                    latest = advance(matched(), penalised(estimate, weights))
-                else:
-                    latest = advance(projector.factor(), penalised(estimate, None))
-                if problem.record.number("fits", functools.partial(fits, model.blur(estimate))):
-                    kept[...] = model.work
-                    yield latest
-                    continue
-                estimate[...] = kept
-                del projector, kept, latest  # the next line needs room
-                projector, advance = None, self._advance(problem, estimate)
-            model.blur(estimate)
-            yield advance(matched(), penalised(estimate, weights))
+            if projector.rests(k) or taken_back == MOST_TAKEN_BACK:
+                latest = matched()
+                follows()
+            else:
+                kept.keep()
+                latest = steps.step(projector.factor(), penalised(estimate, None))
+                if not follows():
+                    taken_back += 1
+                    kept.take_back()
+                    model.blur(estimate)
+                    latest = matched()
+                    follows()
+            kept.free[seen] = model.work[seen]  # which is others' until the next step
+            yield latest
+            model.work[seen] = kept.free[seen]
 
     def _projector(self, problem: Problem, data: Data, weights: Array | None) -> BackProjector | None:
         if self.back_projector == "matched":
@@ -202,53 +213,6 @@ class RichardsonLucy:
             return out
 
         return penalised
-
-    def _advance(self, problem: Problem, estimate: Array) -> Callable[[Array, Array | None], Array]:
-        """A function (factor, weights) that steps ``estimate`` on, with the chosen acceleration, and returns f_k."""
-        ops = problem.backend.ops
-        if self.acceleration == "none":
-
-            def plain(work: Array, weights: Array | None) -> Array:
-                ops.rl_update(estimate, work, weights)
-                return estimate
-
-            return plain
-        latest = estimate.copy()
-        if self.acceleration == "shb":
-            factors = _momentum()
-
-            def heavy_ball(work: Array, weights: Array | None) -> Array:
-                ops.rl_update_momentum(estimate, latest, work, weights, *next(factors))
-                return latest
-
-            return heavy_ball
-        step, last_step = problem.model.empty(), problem.model.empty()
-        dot = inner_product(problem)
-        last_norm = 0.0
-
-        def angle() -> float:
-            nonlocal last_norm
-            before, last_norm = last_norm, dot(step, step)
-            return min(max(dot(step, last_step) / before, 0.0), 1.0) if before > 0 else 0.0
-
-        def biggs_andrews(work: Array, weights: Array | None) -> Array:
-            nonlocal step, last_step
-            ops.rl_step(work, step, estimate, weights)
-            momentum = problem.record.number("momentum", angle)
-            step, last_step = last_step, step
-            ops.rl_predict(estimate, latest, work, momentum)
-            return latest
-
-        return biggs_andrews
-
-
-def _momentum() -> Iterator[tuple[float, float]]:
-    """The factors of f_k - f_(k-1) and of f_k - y_(k-1) for k = 1, 2, ...: the same for any image."""
-    t = 1.0
-    while True:
-        following = (1 + math.sqrt(1 + 4 * t * t)) / 2
-        yield (t - 1) / following, t / following
-        t = following
 
 
 def _fits(problem: Problem, data: Data, rise: float) -> Callable[[Array], bool]:

@@ -171,6 +171,13 @@ def column_multiplicity(problem: Problem) -> Array:
     return problem.backend.upload(twice)
 
 
+def energy(spectrum: Array) -> Array:
+    """|spectrum|^2, which `abs` would take a root for."""
+    squares = spectrum.real**2
+    squares += spectrum.imag**2
+    return squares
+
+
 def fading(n: int, least: int = 0) -> NDArray[np.float32]:
     """1 in the middle half, sin^2 over a quarter at either end; all 1 for fewer than 8 samples.
 

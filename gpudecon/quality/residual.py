@@ -14,7 +14,7 @@ from gpudecon.errors import InputError
 from gpudecon.forward import Unblurred
 from gpudecon.methods.least_squares import clear_behind
 from gpudecon.methods.problem import Problem
-from gpudecon.methods.spectrum import column_multiplicity, fading
+from gpudecon.methods.spectrum import column_multiplicity, energy, fading
 from gpudecon.quality.metrics import same_shape
 
 HIDDEN = 0.01  # transfer below which a PSF is taken to hide structure
@@ -195,12 +195,13 @@ def _cells(problem: Problem, field: Array) -> Cells:
     twice = xp.broadcast_to(column_multiplicity(problem), place.shape)
     each = xp.bincount(places, weights=twice.ravel(), minlength=width)
     power, transfer, count = (xp.zeros((axial, width), np.float64) for _ in range(3))
-    for z in range(0, nz, steps[0]):
+    planes = np.arange(0, nz, steps[0])
+    for k in np.unique(kz[planes]):
+        alike = planes[kz[planes] == k]
         for total, field in ((power, model.spectrum), (transfer, model.otf)):
-            plane = field[z, :: steps[1]]
-            energy = (plane.real**2 + plane.imag**2) * twice
-            total[kz[z]] += xp.bincount(places, weights=energy.ravel(), minlength=width)
-        count[kz[z]] += each
+            energies = sum(energy(field[z, :: steps[1]]) for z in alike) * twice
+            total[k] = xp.bincount(places, weights=energies.ravel(), minlength=width)
+        count[k] = each * len(alike)
     power, transfer, count = (problem.backend.download(a) for a in (power, transfer, count))
     frequencies = np.maximum(count, 1)
     return Cells(power / frequencies, np.sqrt(transfer / frequencies) * model.size, count * (independent / model.size))

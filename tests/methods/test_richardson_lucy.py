@@ -162,6 +162,55 @@ def test_unmatched_back_projection_is_its_formula(asymmetric_psf, rng, shape, ps
     assert np.abs(restored - f).max() <= 1e-4 * f.max()
 
 
+@pytest.mark.parametrize(("shape", "psf_shape"), SHAPES)
+@pytest.mark.parametrize("acceleration", ACCELERATIONS)
+def test_a_step_that_fits_worse_is_made_with_the_adjoint(asymmetric_psf, rng, shape, psf_shape, acceleration):
+    """From the same point and with the same momentum; after the third such step all are with H^T."""
+    psf = asymmetric_psf(psf_shape)
+    otf = transfer(psf, shape)
+    image = rng.poisson(np.maximum(filtered(ndimage.gaussian_filter(rng.random(shape), 1) * 60, otf), 0) + 2.5)
+    alpha, cutoff, iterations = 0.006, 0.1, 14
+    sharpening = (1 + alpha) / (np.abs(otf) ** 2 + alpha) * band_limit("omw", np.abs(otf), cutoff)
+
+    def fit(y):
+        return divergence(image, filtered(y, otf) + 2.5)
+
+    def advanced(new, state):
+        x, y, theta, before = state
+        step, following = new - y, (1 + np.sqrt(1 + 4 * theta**2)) / 2
+        factor = 0.0 if before is None else np.clip((step * before).sum() / (before * before).sum(), 0, 1)
+        ways = {
+            "none": np.zeros(shape),
+            "shb": (theta - 1) / following * (new - x) + theta / following * step,
+            "biggs": factor * (new - x),
+        }
+        return new, ahead(new, ways[acceleration]), following, step
+
+    start = np.full(shape, image.mean() - 2.5)
+    state, lowest, taken_back, margins = (start, start, 1.0, None), fit(start), [], []
+    rise = 1.02 if acceleration == "shb" else 1.001
+    for k in range(1, iterations + 1):
+        y = state[1]
+        ratio = image / (filtered(y, otf) + 2.5)
+        if len(taken_back) < 3:
+            bold = advanced(y * np.maximum(1 + filtered(ratio - 1, otf.conj() * sharpening), 0.5), state)
+            margins.append(fit(bold[1]) / lowest / rise)
+            lowest = min(lowest, fit(bold[1]))
+        if len(taken_back) == 3 or margins[-1] > 1:
+            taken_back += [k] if len(taken_back) < 3 else []
+            bold = advanced(y * filtered(ratio, otf.conj()), state)
+            lowest = min(lowest, fit(bold[1]))
+        state = bold
+    assert len(taken_back) == 3
+    assert len(margins) > 3, "a step is kept"
+    assert np.abs(np.array(margins) - 1).min() > 1e-3, "else rounding decides"
+    restored = gd.deconvolve(
+        image.astype(np.float32), psf, iterations=iterations, acceleration=acceleration, back_projector="omw",
+        alpha=alpha, cutoff=cutoff, background=2.5, edges="periodic", device="cpu",
+    )  # fmt: skip
+    assert np.abs(restored - state[0]).max() <= 1e-3 * state[0].max()
+
+
 @pytest.mark.parametrize("edges", EDGES)
 @pytest.mark.parametrize("acceleration", ACCELERATIONS)
 @pytest.mark.parametrize("back_projector", BACK_PROJECTORS)
