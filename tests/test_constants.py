@@ -20,6 +20,7 @@ VARIANTS = [
     ("rl", {"acceleration": "biggs", "start": "wiener", "tv": 0.01}),
     ("rl", {"back_projector": "wb", "acceleration": "biggs"}),
     ("rl", {"back_projector": "omw", "alpha": 1e-3, "iterations": 12}),  # diverges: the guard takes steps back
+    ("rl", {"back_projector": "omw", "alpha": 1e-3, "acceleration": "biggs", "iterations": 12}),
     ("rl", {"stop": "auto", "acceleration": "shb", "iterations": 80}),
     ("rl", {"stop": gd.RelativeChange(0.05)}),
     ("cls", {"gamma": "gcv"}),
@@ -68,6 +69,24 @@ def test_nothing_is_decided_from_a_part(settled, name, options):
     cut = gd.Constants(constants.asked, constants.method, short)
     with pytest.raises((RunError, ValueError)):
         gd.deconvolve(other, psf, name, constants=cut, **settings)
+
+
+@pytest.mark.parametrize("acceleration", ["none", "shb", "biggs"])
+@pytest.mark.parametrize("decided_with_mask", [False, True])
+def test_parts_with_and_without_a_mask_keep_step(scene, acceleration, decided_with_mask):
+    """Far from the only saturated voxel, a part comes out as without it: the same steps are taken back in both."""
+    image, psf = scene((5, 18, 90), (3, 4, 5))
+    bright = image.copy()
+    bright[2, 9, 1] = 60000
+    settings = {
+        "saturation": 50000, "edges": "reflect", "device": "cpu", "background": 10.0, "iterations": 9,
+        "back_projector": "omw", "alpha": 0.01, "cutoff": 0.1, "acceleration": acceleration,
+    }  # fmt: skip
+    constants = gd.Deconvolver(image.shape, psf, "rl", **settings).decide(bright if decided_with_mask else image)
+    assert {0.0, 1.0} <= set(constants.recorded["fits"]), "some steps are taken back, some are not"
+    one, other = (gd.deconvolve(part, psf, "rl", constants=constants, **settings) for part in (image, bright))
+    far = np.s_[..., 30:]
+    assert np.abs(one[far] - other[far]).max() <= 1e-3 * one[far].max()
 
 
 @each_variant

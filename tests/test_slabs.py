@@ -51,6 +51,24 @@ def test_unused_numbers_between_rows_change_nothing(shape, name, is_field, threa
         np.testing.assert_array_equal(array, value)
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 3, 4), (3, 1, 5), (4, 5, 6)])
+def test_operations_on_fields_work_on_whole_rows(shape):
+    """Which is what makes them quick: the numbers behind the rows, 0 in a new field, are worked on too."""
+    backend = NumpyBackend(1)
+    (spectrum, estimate), (_, work) = (backend.plan(shape).empty() for _ in range(2))
+    work[...], estimate[...] = 3, 1
+    behind = spectrum.view(np.float32)[..., shape[2] :]
+    assert behind.size
+    assert (behind == 0).all()
+    behind[...] = 2
+    backend.ops.rl_unmatched_factor(estimate, None)
+    assert (estimate == 2).all()
+    assert (behind == 3).all()
+    backend.ops.rl_update(estimate, work, np.ones(shape, np.float32))  # a plain array among them
+    assert (estimate == 6).all()
+    assert (behind == 3).all()
+
+
 def test_a_field_seen_otherwise_is_not_taken_for_the_field():
     backend = NumpyBackend(1)
     field = backend.plan((4, 5, 6)).empty()[1]

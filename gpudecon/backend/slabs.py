@@ -120,7 +120,10 @@ def at_least(field: NDArray[np.float32], bound: float) -> NDArray[np.float32]:
 
 
 def _whole_rows(real: NDArray[Any]) -> NDArray[np.float32] | None:
-    """The field whose real view this is, with the unused numbers at the end of each row (see `RealFFT`); or None."""
+    """The field whose real view this is, with the unused numbers at the end of each row (see `RealFFT`); or None.
+
+    The real view of a field of odd rows less its last column looks like one of even rows: nothing may make such a view.
+    """
     spectrum = real.base
     if not isinstance(spectrum, np.ndarray) or spectrum.dtype != np.complex64 or not spectrum.flags.c_contiguous:
         return None

@@ -27,7 +27,8 @@ Buffers = dict[str, int]
 
 # Temporary arrays of each CPU thread, in slabs: what a library's transforms return, and what operations make.
 FFT_RESULTS = {"ducc0": 0.5, "scipy": 1.1}
-OPERATION = {"rl": 1.0, "gold": 1.0, "landweber": 1.4, "ictm": 3.5, "fista_tv": 6.5, "tv": 6.5}  # slabs of tv's are those of three fields
+OPERATION = {"rl": 1.25, "gold": 1.25, "landweber": 1.4, "ictm": 3.5, "fista_tv": 6.5, "tv": 6.5}
+# of which those of tv and fista_tv are slabs of three fields
 UNMATCHED = 2.9
 MOMENTUM = 2.0
 PENALTY = {"tv": 9.0, "goods_roughness": 5.5, "tikhonov": 5.5}  # of the slab and a plane on either side
@@ -223,10 +224,10 @@ class _Count:
             slabs = MOMENTUM
         if getattr(method, "back_projector", "matched") != "matched":
             slabs = UNMATCHED
-        own = slabs * self._cut(3 if method.name in ("tv", "fista_tv") else 1)  # vectors, three fields
+        own = slabs * self._cut(3 if method.name in ("tv", "fista_tv") else 1) * self.plane  # vectors, three fields
         penalty = max((count for name, count in PENALTY.items() if getattr(method, name, 0)), default=0.0)
         if penalty:
-            planes = min(self._cut(4) // self.values + 2, self.domain[0])
+            planes = min(self._cut(4) + 2, self.domain[0])
             own = max(own, penalty * planes * self.values)
         return max(int(self.threads * own), self.results)
 
@@ -247,8 +248,8 @@ class _Count:
         return slab_length(self.domain[0], bytes_per_plane) * self.plane
 
     def _cut(self, fields: int) -> int:
-        """Bytes of a slab of a field in operations on so many fields at once."""
-        return slab_length(self.domain[0], fields * self.values) * self.values
+        """Planes of a slab in operations on so many fields at once."""
+        return slab_length(self.domain[0], fields * self.values)
 
 
 @dataclass(frozen=True)

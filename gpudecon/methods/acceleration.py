@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal, Protocol
 
 from gpudecon.backend import Array
@@ -16,6 +17,7 @@ class Steps(Protocol):
     """Steps from ``estimate``, y_k, on; see `RichardsonLucy.acceleration`."""
 
     estimate: Array
+    number: float
 
     def step(self, factor: Array, weights: Array | None) -> Array:
         """f_k = y_k max(factor, 0) weights, which is returned, and y_(k+1); ``factor`` is lost."""
@@ -25,8 +27,6 @@ class Steps(Protocol):
     def fields(self) -> list[Array]:
         """What the next step depends on beside ``number``, ``estimate`` first."""
         ...
-
-    number: float
 
 
 class PlainSteps:
@@ -89,7 +89,7 @@ class BiggsAndrews:
         return min(max(self._dot(self._step, self._last_step) / before, 0.0), 1.0) if before > 0 else 0.0
 
 
-ACCELERATIONS: dict[Acceleration, type[PlainSteps] | type[HeavyBall] | type[BiggsAndrews]] = {
+ACCELERATIONS: dict[Acceleration, Callable[[Problem, Array], Steps]] = {
     "none": PlainSteps,
     "shb": HeavyBall,
     "biggs": BiggsAndrews,

@@ -46,11 +46,13 @@ class BackProjector:
         self._model, self._ops = problem.model, problem.backend.ops
         self._data = data
         self._otf = _sharpened(problem, kind, alpha, cutoff)
+        # noted, since a part without a masked voxel has no weights where the whole has
+        self._rests = bool(problem.record.number("rests", lambda: weights is not None))
         self._weights = None if weights is None else self._model.inverse_sensitivity(data.mask, self._otf, LEAST_SHARE)
 
     def rests(self, k: int) -> bool:
         """Whether step k, from 1, is to be one with H^T."""
-        return self._weights is not None and k % REST == 0
+        return self._rests and k % REST == 0
 
     def factor(self) -> Array:
         """``work`` <- the factor of the update, where it is H f."""

@@ -79,7 +79,8 @@ class FistaTV:
         prior = TotalVariationPrior(problem, weight) if weight > 0 else None
         dot = inner_product(problem)
         estimate = flat_start(problem, data, problem.weights(data))
-        lead, latest, age = estimate.copy(), model.empty(), 1.0
+        lead, latest, age = model.empty(), model.empty(), 1.0
+        lead[...] = estimate
 
         def went_uphill(lead: Array, latest: Array, estimate: Array) -> bool:
             """Whether the last step did: <lead - latest, latest - estimate> > 0."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from gpudecon.backend import Array
 from gpudecon.errors import InputError
-from gpudecon.methods.acceleration import ACCELERATIONS, Acceleration, Kept, Steps
+from gpudecon.methods.acceleration import ACCELERATIONS, Acceleration, Kept
 from gpudecon.methods.back_projector import CUTOFF_PER_ALPHA, LEAST_ALPHA, BackProjector, automatic_alpha
 from gpudecon.methods.problem import Data, Problem, check_options
 from gpudecon.methods.reach import Spread
@@ -144,51 +145,55 @@ class RichardsonLucy:
         model, ops = problem.model, problem.backend.ops
         data = problem.data()
         weights = problem.weights(data)
-        projector = self._projector(problem, data, weights)
         estimate = start_estimate(problem, data, weights, self.start)
         penalised = self._penalty(problem)
-        steps: Steps = ACCELERATIONS[self.acceleration](problem, estimate)
+        steps = ACCELERATIONS[self.acceleration](problem, estimate)
 
         def matched() -> Array:
             """A step with H^T, from ``model.work`` = H estimate."""
             ops.rl_ratio(model.work, data.image, *data.scene)
             return steps.step(model.adjoint(), penalised(estimate, weights))
 
-        if projector is None:
-            for _ in range(self.iterations):
+        def plain() -> Iterator[Array]:
+            while True:
                 model.blur(estimate)
                 yield matched()
-            return
 
-        fits = _fits(problem, data, RISE_AHEAD if self.acceleration == "shb" else RISE)
+        def unmatched() -> Iterator[Array]:
+            projector = self._projector(problem, data, weights)
+            fits = _fits(problem, data, RISE_AHEAD if self.acceleration == "shb" else RISE)
 
-        def follows() -> bool:
-            """``model.work`` <- H estimate; whether that fits the data nearly as well as the best before it."""
-            return bool(problem.record.number("fits", functools.partial(fits, model.blur(estimate))))
+            def follows() -> bool:
+                """``model.work`` <- H estimate; whether that fits the data nearly as well as the best before it."""
+                return bool(problem.record.number("fits", functools.partial(fits, model.blur(estimate))))
 
-        kept, taken_back = Kept(problem, steps), 0
-        seen = tuple(slice(n) for n in data.image.shape)
-        follows()
-        for k in range(1, self.iterations + 1):
-            if projector.rests(k) or taken_back == MOST_TAKEN_BACK:
-                latest = matched()
-                follows()
-            else:
-                kept.keep()
-                latest = steps.step(projector.factor(), penalised(estimate, None))
-                if not follows():
-                    taken_back += 1
-                    kept.take_back()
-                    model.blur(estimate)
+            follows()
+            kept, taken_back = Kept(problem, steps), 0
+            seen = tuple(slice(n) for n in data.image.shape)
+            for k in itertools.count(1):
+                if projector.rests(k):
                     latest = matched()
                     follows()
-            kept.free[seen] = model.work[seen]  # which is others' until the next step
-            yield latest
-            model.work[seen] = kept.free[seen]
+                else:
+                    kept.keep()
+                    latest = steps.step(projector.factor(), penalised(estimate, None))
+                    if not follows():
+                        taken_back += 1
+                        kept.take_back()
+                        model.blur(estimate)
+                        latest = matched()
+                        follows()
+                kept.free[seen] = model.work[seen]  # which is others' until the next step
+                yield latest
+                if taken_back == MOST_TAKEN_BACK:
+                    return
+                model.work[seen] = kept.free[seen]
 
-    def _projector(self, problem: Problem, data: Data, weights: Array | None) -> BackProjector | None:
-        if self.back_projector == "matched":
-            return None
+        first = iter(()) if self.back_projector == "matched" else unmatched()
+        yield from itertools.islice(itertools.chain(first, plain()), self.iterations)
+
+    def _projector(self, problem: Problem, data: Data, weights: Array | None) -> BackProjector:
+        assert self.back_projector != "matched"
         chosen = self.settled(problem)
         assert not isinstance(chosen.alpha, str)
         assert not isinstance(chosen.cutoff, str)

@@ -110,7 +110,7 @@ def test_peak_of_a_volume_is_what_is_predicted(scene, method, edges, dtype, fft)
 
 @pytest.mark.filterwarnings("ignore::gpudecon.GpudeconWarning")
 @pytest.mark.parametrize("options", [{"acceleration": "shb"}, {"acceleration": "biggs"}, {"goods_roughness": 0.01}])
-def test_peak_of_a_volume_that_is_one_slab_only_without_what_pads_its_rows(scene, options):
+def test_peak_of_a_volume_that_is_one_slab(scene, options):
     shape = (32, 128, 128)
     assert 4 * math.prod(shape) == SLAB_BYTES
     measured, predicted = peaks(scene, gd.RichardsonLucy(2, **options), shape, PSF_SHAPE, "periodic")

@@ -154,7 +154,7 @@ def test_unmatched_back_projection_is_its_formula(asymmetric_psf, rng, shape, ps
             excess = filtered(np.where(mask, image / model - 1, 0), otf.conj() * sharpening)
             f = f * np.maximum(1 + excess / np.maximum(share, 0.2), 0.5)
     fits.append(divergence(image[mask], (filtered(f, otf) + 2.5)[mask]))
-    assert fits == sorted(fits, reverse=True), "else the guard would go on with H^T"
+    assert fits == sorted(fits, reverse=True), "else the guard would take steps back"
     restored = gd.deconvolve(
         image, psf, iterations=6, back_projector=kind, alpha=alpha, cutoff=cutoff, background=2.5,
         mask=mask if masked else None, edges="periodic", device="cpu",
