@@ -18,16 +18,26 @@ BRIGHTEST = 1e-4  # the fraction of voxels, at least 8 of them, that is the peak
 
 
 def gain_of(problem: Problem) -> float:
-    """Grey values per photo-electron: as given, or the slope of the noise's variance over the level.
+    """Grey values per photo-electron: see `counts_of`."""
+    return counts_of(problem)[0]
 
-    Where the variance is not seen to grow with the level (noise of other kinds, too small an image) it is the ratio of
-    their means, which is the gain of counts with the same noise; at least 1e-9 of the image's largest value.
+
+def counts_of(problem: Problem) -> tuple[float, float]:
+    """(grey values per photo-electron, grey value of no electron): as given, or from the noise.
+
+    The first is the slope of the noise's variance over the level, at least 1e-9 of the image's largest value; the
+    second the level at which the variance would be 0, between 0 and the darkest level.  Where the variance is not seen
+    to grow with the level (noise of other kinds, too small an image) they are the ratio of their means, which is the
+    gain of counts with the same noise, and 0.
     """
     if problem.gain is not None:
-        return problem.gain
+        return problem.gain, 0.0
     line = noise_line(problem)
-    gain = line.slope if line.is_significant else line.mean_variance / max(line.mean_level, 1e-3)
-    return max(gain, 1e-9) * problem.highest
+    if line.is_significant:
+        gain, dark = line.slope, min(max(-line.at_zero / line.slope, 0.0), line.lowest)
+    else:
+        gain, dark = line.mean_variance / max(line.mean_level, 1e-3), 0.0
+    return max(gain, 1e-9) * problem.highest, dark * problem.highest
 
 
 def snr_of(problem: Problem) -> float:

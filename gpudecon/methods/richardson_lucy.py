@@ -24,7 +24,7 @@ from gpudecon.methods.start import Start, start_estimate
 SMOOTH = 1e-3  # of the image's brightness: differences below it count as none for the penalties
 # An unmatched step that raises the divergence by this fraction is taken back; far ahead, with "shb", it may rise once.
 RISE, RISE_AHEAD = 1e-3, 0.02
-MOST_TAKEN_BACK = 3
+MOST_TAKEN_BACK = 3  # then all steps are with H^T
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,9 @@ class RichardsonLucy:
 
         def penalised(estimate: Array, weights: Array | None) -> Array:
             if self.tv:
-                ops.tv_factor(out, estimate, weights, self.tv, SMOOTH * brightness, *scales)
+                # differences over the brightness, whose squares are in float32's range whatever the image's units
+                relative = [s / brightness for s in scales]
+                ops.tv_factor(out, estimate, weights, self.tv * brightness, SMOOTH, *relative)
             elif self.goods_roughness:
                 ops.good_factor(out, estimate, weights, self.goods_roughness, SMOOTH * brightness, *scales)
             else:

@@ -13,7 +13,7 @@ from gpudecon.backend import Array
 from gpudecon.errors import GpudeconWarning, InputError
 from gpudecon.forward import Unblurred
 from gpudecon.methods.least_squares import clear_behind
-from gpudecon.methods.noise import gain_of
+from gpudecon.methods.noise import counts_of
 from gpudecon.methods.problem import Data, Method, Problem
 
 # Square of the transfer below which frequencies count less in the prediction, where its noise would decide.
@@ -141,18 +141,19 @@ class HoldOut:
         Dealt on the host, each plane from a stream of its own: the same on every device, and a voxel that is rounded
         otherwise changes one plane at most.
         """
-        gain = max(gain_of(problem), problem.highest / MOST_COUNTS)
+        gain, dark = counts_of(problem)
+        gain = max(gain, problem.highest / MOST_COUNTS)
         image = problem.backend.download(problem.image)
         shares = (1 - self.fraction, self.fraction)
         parts = [np.empty(image.shape, np.float32) for _ in shares]
         for z, plane in enumerate(image):
             rng = np.random.default_rng((self.seed, z))
-            electrons = np.maximum(plane.astype(np.float64), 0) / gain
+            electrons = np.maximum(plane.astype(np.float64) - dark, 0) / gain
             whole = np.floor(electrons)
             whole += rng.random(whole.shape) < electrons - whole
             held = rng.binomial(whole.astype(np.int64), self.fraction)
             for part, counts, share in zip(parts, (whole - held, held), shares, strict=True):
-                part[z] = counts * (gain / share)
+                part[z] = counts * (gain / share) + dark
         kept, held_out = (
             dataclasses.replace(
                 problem, image=problem.backend.upload(part), highest=float(part.max()), gain=gain / share

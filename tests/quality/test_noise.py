@@ -12,7 +12,7 @@ from gpudecon.backend import get_backend
 from gpudecon.camera import Camera
 from gpudecon.errors import InputError
 from gpudecon.forward import ForwardModel, Unblurred
-from gpudecon.methods.noise import gain_of, snr_of
+from gpudecon.methods.noise import counts_of, gain_of, snr_of
 from gpudecon.methods.problem import Problem
 from gpudecon.quality.noise import estimate_camera, signal_to_noise
 from gpudecon.simulate import PHANTOMS, expose, phantom, record
@@ -64,6 +64,9 @@ def test_gain_and_snr_of_phantoms(scenes, name, photons, tolerance):
     if name == "beads":
         tolerance *= 2
     assert gain_of(problem) == pytest.approx(CAMERA.gain, rel=tolerance)
+    # where the variance would be 0: the read noise's variance below the offset
+    dark = CAMERA.offset - CAMERA.gain * CAMERA.read_noise**2
+    assert counts_of(problem)[1] == pytest.approx(dark, abs=0.05 * CAMERA.gain * photons + 5)
     expected = photons / np.sqrt(photons + haze + CAMERA.read_noise**2)
     assert 0.75 < snr_of(problem) / expected < 1.1
 

@@ -56,6 +56,20 @@ def test_counts_are_dealt_binomially(asymmetric_psf, fraction):
     assert held.highest == held.image.max()
 
 
+def test_parts_are_independent_where_the_camera_is_not_told(asymmetric_psf, rng):
+    """Its offset is no light: dealt like light, it makes halves whose noise is opposed."""
+    light = np.broadcast_to(np.linspace(5, 60, 90), (12, 80, 90))
+    image = (100 + 2 * rng.poisson(light)).astype(np.float32)
+    _, problem = made(image, asymmetric_psf((3, 5, 5)))
+    kept, held = HoldOut().deal(problem)
+    expected = 100 + 2 * light
+    one, other = kept.image - expected, held.image - expected
+    for part in (one, other):
+        assert abs(part.mean()) < 0.1
+    # dealt with the offset it was -0.46; the estimate of the gain leaves -0.02
+    assert abs(np.mean(one * other) / np.sqrt(np.mean(one**2) * np.mean(other**2))) < 0.05
+
+
 def test_parts_of_poisson_counts_are_independent_poisson_counts(asymmetric_psf, rng):
     rate, shape, gain, fraction = 6.5, (7, 61, 70), 1.7, 0.3
     image = (gain * rng.poisson(rate, shape)).astype(np.float32)
@@ -270,14 +284,17 @@ def test_auto_ends_within_15_percent_of_the_best(optics, name, photons, accelera
     assert nrmse(result, truth) < nrmse(image, truth)
 
 
+@pytest.mark.parametrize("photons", [20, 200])
 @pytest.mark.parametrize("method", ITERATIVE)
-def test_auto_is_never_worse_than_the_image_for_any_method(method):
+def test_auto_ends_near_the_best_for_any_method(method, photons):
     psf = psf_of("confocal")
-    image, truth = recorded("confocal", "nuclei", 20)
+    image, truth = recorded("confocal", "nuclei", photons)
+    options = {"method": method, "camera": CAMERA, "background": 116.0, "iterations": 40}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*at the limit", GpudeconWarning)
-        choice, result = choice_of(image, psf, method=method, background=116.0, iterations=30)
-    assert 1 <= choice.iterations <= 30
+        choice, result = choice_of(image, psf, **options)
+    least, best = least_error(image, truth, psf, 40, **{k: v for k, v in options.items() if k != "iterations"})
+    assert nrmse(result, truth) <= 1.15 * least, f"{choice.iterations}, best {best}"
     assert nrmse(result, truth) < nrmse(image, truth)
 
 
