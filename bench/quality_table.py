@@ -14,12 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from quality_cases import DENSE
-from quality_variants import VARIANTS
+from quality_variants import PLAIN, VARIANTS
 from rows import HERE, Row
 
 BEGIN, END = "<!-- quality: begin, written by bench/quality_table.py -->", "<!-- quality: end -->"
 ROOT = HERE.parent
 MISSING = "-"
+OTHERS = {"Another specimen and noise": "quality_seed.jsonl", "Periodic edges": "quality_periodic.jsonl"}
+
+
+def rows_of(path: Path) -> list[Row]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def table(head: Iterable[str], lines: Iterable[Iterable[str]]) -> list[str]:
@@ -124,6 +129,21 @@ def time_to_quality(rows: list[Row]) -> list[str]:
     return table(["method", *head], lines)
 
 
+def case_by_case(rows: list[Row]) -> list[str]:
+    """A line for each case of a dense phantom: iterations and, in parentheses, the ratio of the seconds."""
+    dense = [row for row in rows if row["phantom"] in DENSE]
+    order = [name for name in VARIANTS if any("iterations" in row for row in which(dense, name=name))]
+    lines = []
+    for optic, phantom, photons, is_cut in dict.fromkeys((*_case(row), row["is_cut"]) for row in dense):
+        cells = [f"{optic}, {phantom}, {photons}, {'cut by' if is_cut else 'within'} the frame"]
+        for name in order:
+            (row,) = which(dense, name=name, optic=optic, phantom=phantom, photons=photons, is_cut=is_cut) or [{}]
+            ratio = "" if name == PLAIN else f" ({row.get('ratio_median', 0):.2f})"
+            cells.append(f"{row.get('iterations', 1)}{ratio}" if "ratio_median" in row else MISSING)
+        lines.append(cells)
+    return table(["optics, phantom, photons", *order], lines)
+
+
 def bars(rows: list[Row], to_peers: list[Row]) -> list[str]:
     """By rising error; beside it the time until the error of the best other program is reached."""
     lines = []
@@ -154,7 +174,7 @@ def total_variation(rows: list[Row]) -> list[str]:
     return table(["method", *kinds, "all"], lines)
 
 
-def text_of(rows: list[Row], source: str, images: str) -> str:
+def text_of(rows: list[Row], source: str, images: str, others: Iterable[list[str]]) -> str:
     env, rest = rows[0], [row for row in rows if not row.get("note", "").startswith("skipped")]
     text = [
         f"From `{source}`: gpudecon {env['gpudecon']}, commit `{env['commit'][:12]}`"
@@ -181,7 +201,13 @@ def text_of(rows: list[Row], source: str, images: str) -> str:
             'iterations in each optic. Frames cut their specimens except where it says "within the frame".',
             "",
             *time_to_quality(timed),
+            "### Dense specimens, case by case",
+            "",
+            "Iterations and, in parentheses, the seconds of the whole call over plain `rl`'s (median of the rounds).",
+            "",
+            *case_by_case(timed),
         ]
+        text += [line for also in others for line in also]
     varied = which(rest, section="tv")
     if varied:
         text += ["## Total variation at the fewest photons", "", "NRMSE over that of plain `rl`, each at its best.", ""]
@@ -202,7 +228,13 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, default=HERE / "results" / "quality.jsonl")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "quality_results.md")
     arguments = parser.parse_args()
-    rows = [json.loads(line) for line in arguments.rows.read_text().splitlines()]
+    rows = rows_of(arguments.rows)
+    others = []
+    for title, name in OTHERS.items():
+        path = arguments.rows.with_name(name)
+        if path.exists():
+            timed = which(rows_of(path), section="time_to_quality")
+            others.append([f"#### {title}", "", f"From `{name}` beside it.", "", *case_by_case(timed)])
     page = arguments.page.read_text()
     before, found, rest = page.partition(BEGIN)
     _, closed, after = rest.partition(END)
@@ -210,7 +242,7 @@ def main() -> None:
         parser.error(f"{arguments.page} lacks the markers {BEGIN!r} and {END!r}")
     path = arguments.rows.resolve()
     source = str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
-    arguments.page.write_text(f"{before}{BEGIN}\n{text_of(rows, source, 'images')}{END}{after}")
+    arguments.page.write_text(f"{before}{BEGIN}\n{text_of(rows, source, 'images', others)}{END}{after}")
 
 
 if __name__ == "__main__":
