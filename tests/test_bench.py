@@ -109,6 +109,44 @@ def test_the_true_psf_is_never_found_too_wide() -> None:
     assert {(optic, "nuclei", n) for optic in ("confocal", "light-sheet") for n in (200, 2000)} <= found
 
 
+def test_the_committed_quality_rows_show_what_is_claimed() -> None:
+    """Every method in every case; stop="auto" near the best and no worse than the image; TV at the fewest photons; the
+    hollow bars better and sooner than by other programs.
+    """
+    rows = checked_rows(BENCH / "results" / "quality.jsonl")
+    assert not rows[0]["dirty"]
+    restored = of_section(rows, "restoration")
+    cases = {(row["optic"], row["phantom"], row["photons"]) for row in restored}
+    assert len(cases) == 36
+    assert {row["name"].split()[0] for row in restored} - {"image"} == set(gd.METHODS)
+    image = {(row["optic"], row["phantom"], row["photons"]): row["nrmse"] for row in restored if row["name"] == "image"}
+    by_name: dict[str, list[dict[str, Any]]] = {}
+    for row in restored:
+        by_name.setdefault(row["name"], []).append(row)
+    for name, own in by_name.items():
+        assert {(row["optic"], row["phantom"], row["photons"]) for row in own} == cases, name
+    chosen = [row for row in restored if "auto_to_best" in row]
+    assert {row["name"].split()[0] for row in chosen} == {n for n, m in gd.METHODS.items() if hasattr(m, "iterations")}
+    assert all(row["nrmse_auto"] < image[row["optic"], row["phantom"], row["photons"]] for row in chosen)
+    assert sum(row["auto_to_best"] <= 1.15 for row in chosen) >= 0.98 * len(chosen)
+    for phantom in ("beads", "shells", "nuclei"):
+        varied = [row["to_plain"] for row in of_section(rows, "tv", phantom=phantom) if row["name"] != "rl"]
+        assert statistics.median(sorted(varied)[: len(varied) // 4]) < 1
+    bars = of_section(rows, "bars")
+    others = [row["nrmse"] for row in bars if row["name"].startswith(("scikit-image", "RedLionfish"))]
+    ours = min(bars, key=lambda row: row.get("nrmse", math.inf))
+    assert len(others) >= 2
+    assert ours["nrmse"] < min(others)
+
+
+def test_the_page_of_the_quality_rows_is_written_from_them(tmp_path: Path) -> None:
+    committed = ROOT / "docs" / "quality_results.md"
+    page = tmp_path / "page.md"
+    page.write_text(committed.read_text())
+    run_script("quality_table.py", "--page", str(page))
+    assert page.read_text() == committed.read_text()
+
+
 def test_the_halo_is_at_least_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the committed rows; where the distances looked at did not suffice it must be larger than these."""
     monkeypatch.syspath_prepend(str(BENCH))
