@@ -1,6 +1,6 @@
 """Quality of every method on specimens with known truth, and the time to reach it.
 
-python bench/quality.py -o bench/results/quality.jsonl          # about 45 minutes on 2 quiet cores
+python bench/quality.py -o bench/results/quality.jsonl          # about 55 minutes on 2 quiet cores
 python bench/quality.py --quick -o /tmp/quality.jsonl --images /tmp
 python bench/quality_table.py                                   # then: the tables of docs/quality_results.md
 

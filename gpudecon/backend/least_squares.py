@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gpudecon.backend.scene import foreseen, keep_measured
 from gpudecon.backend.slabs import HasSlabs, at_least, by_slabs
 
 Array = Any
@@ -21,16 +22,9 @@ class LeastSquaresOps(HasSlabs):
         """Work <- image - background - background_image - work inside the image where ``mask`` is not 0, and 0
         elsewhere.
         """
-        nz, ny, nx = image.shape
-        inside = work[:nz, :ny, :nx]
-        model = inside + np.float32(background)  # in one piece, as in `rl_ratio`
-        if background_image is not None:
-            model += background_image
+        model = foreseen(work, image, background, background_image)
         np.subtract(image, model, out=model)
-        if mask is not None:
-            np.copyto(model, np.float32(0), where=mask == 0)
-        inside[...] = model
-        work[nz:], work[:nz, ny:], work[:nz, :ny, nx:] = 0.0, 0.0, 0.0
+        keep_measured(work, model, mask)
 
     @by_slabs
     def projected_step(self, estimate: Array, work: Array, step: float, lowest: float) -> None:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from gpudecon.backend.least_squares import LeastSquaresOps
 from gpudecon.backend.richardson_lucy import RichardsonLucyOps
 from gpudecon.backend.roughness import RoughnessOps
+from gpudecon.backend.scene import foreseen
 from gpudecon.backend.slabs import at_least, by_slabs
 from gpudecon.backend.total_variation import TotalVariationOps
 
@@ -245,11 +246,7 @@ class NumpyOps(RichardsonLucyOps, RoughnessOps, LeastSquaresOps, TotalVariationO
         Csiszar's I-divergence (Ann. Stat. 19, 1991): the Poisson log-likelihood up to a constant and the sign.
         ``rows`` is float64 (z, y).
         """
-        nz, ny, nx = image.shape
-        model = work[:nz, :ny, :nx] + np.float32(background)
-        if background_image is not None:
-            model += background_image
-        at_least(model, floor)
+        model = at_least(foreseen(work, image, background, background_image), floor)
         logarithm = image / model
         at_least(logarithm, 1e-37)  # a normal number, also on a GPU: 0 log 0 = 0
         np.log(logarithm, out=logarithm)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gpudecon.backend.scene import foreseen, keep_measured
 from gpudecon.backend.slabs import HasSlabs, at_least, by_slabs
 
 Array = Any
@@ -123,16 +124,8 @@ def _ratio(
     floor: float,
     subtracted: np.float32 | None,
 ) -> None:
-    nz, ny, nx = image.shape
-    inside = work[:nz, :ny, :nx]
-    model = inside + np.float32(background)  # in one piece: rows of a larger box would take three times as long
-    if background_image is not None:
-        model += background_image
-    at_least(model, floor)
+    model = at_least(foreseen(work, image, background, background_image), floor)
     np.divide(image, model, out=model)
     if subtracted is not None:
         model -= subtracted
-    if mask is not None:
-        np.copyto(model, np.float32(0), where=mask == 0)
-    inside[...] = model
-    work[nz:], work[:nz, ny:], work[:nz, :ny, nx:] = 0.0, 0.0, 0.0
+    keep_measured(work, model, mask)
