@@ -28,6 +28,7 @@ FIGURES = {
     "gb_per_s": "GB/s",
     "mib_per_s": "MiB/s",
     "ratio_to_bare_file": "x bare file",
+    "ratio_to_numpy": "x import numpy",
 }
 
 

@@ -305,6 +305,13 @@ def test_conveyor_benchmark(tmp_path: Path) -> None:
     assert [row["name"].split(",")[0] for row in rows] == 3 * ["asleep"] + 2 * ["rl"]
 
 
+def test_starts(tmp_path: Path) -> None:
+    run_script("start.py", "--quick", "-o", str(tmp_path / "start.jsonl"))
+    _, bare, numpy, *ours = checked_rows(tmp_path / "start.jsonl")
+    assert bare["seconds_min"] < numpy["seconds_min"]
+    assert [row["name"] for row in ours] == ["import gpudecon", "gpudecon --help", "gpudecon run --help"]
+
+
 def test_plan_of_many_tiles(tmp_path: Path) -> None:
     run_script("plan.py", "--quick", "-o", str(tmp_path / "plan.jsonl"))
     _, given, searched = checked_rows(tmp_path / "plan.jsonl")

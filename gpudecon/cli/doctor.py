@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import platform
 from typing import Any
@@ -62,6 +61,8 @@ def examine() -> dict[str, Any]:
 
 
 def _version(name: str) -> str | None:
+    import importlib.metadata  # it brings in the whole of email, which no other verb needs
+
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
