@@ -102,7 +102,8 @@ def interrupt(trial: Trial, number: signal.Signals, times: int, seed: int) -> di
     stages: Counter[str] = Counter()
     statuses: Counter[int] = Counter()
     runs = sent = 0
-    while sent < times or folder_of(trial.folder / "out.ome.zarr").exists():
+    # one run comes to its end at least, also where all others ended before they had begun
+    while sent < times or not runs or folder_of(trial.folder / "out.ome.zarr").exists():
         process = trial.start("out.ome.zarr", "--resume")
         early = chance.random() < 0.2
         moment = chance.uniform(0, 1 if early else trial.seconds)
