@@ -17,11 +17,6 @@ MOST_VOXELS = 1 << 26  # larger images hold enough noise in fourth differences, 
 BRIGHTEST = 1e-4  # the fraction of voxels, at least 8 of them, that is the peak
 
 
-def gain_of(problem: Problem) -> float:
-    """Grey values per photo-electron: see `counts_of`."""
-    return counts_of(problem)[0]
-
-
 def counts_of(problem: Problem) -> tuple[float, float]:
     """(grey values per photo-electron, grey value of no electron): as given, or from the noise.
 

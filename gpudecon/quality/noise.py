@@ -11,7 +11,6 @@ from gpudecon.backend import get_backend
 from gpudecon.camera import Camera
 from gpudecon.errors import InputError
 from gpudecon.forward import ForwardModel, Unblurred
-from gpudecon.methods.noise import gain_of as gain_of
 from gpudecon.methods.noise import snr_of
 from gpudecon.methods.photon_transfer import differences, fitted_line
 from gpudecon.methods.problem import Problem

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gpudecon.backend import Array
 from gpudecon.forward import ForwardModel
-from gpudecon.methods.noise import gain_of
+from gpudecon.methods.noise import counts_of
 from gpudecon.methods.problem import Problem
 from gpudecon.methods.richardson_lucy import RichardsonLucy
 from gpudecon.psf.psf import PSF
@@ -54,8 +54,9 @@ def too_wide(problem: Problem, kernel: NDArray[np.float32], seed: int = 0) -> To
     What a narrower PSF brings in addition to a right one is noise, which the second half does not share, so that it
     predicts no better.  What a too wide one cannot explain is structure, which both halves share.
     """
-    part = _brightest(dataclasses.replace(problem, gain=gain_of(problem)), kernel)
-    kept, held = HoldOut(seed=seed).deal(part)
+    gain, dark = counts_of(problem)  # of the whole, which tells more than a part
+    part = _brightest(problem, kernel)
+    kept, held = HoldOut(seed=seed).deal(part, (gain, dark))
     if not (kept.highest > 0 and held.highest > 0):
         return None
     same = (1.0,) * 3
@@ -63,7 +64,7 @@ def too_wide(problem: Problem, kernel: NDArray[np.float32], seed: int = 0) -> To
     given = _prediction(kept, held)
     model = ForwardModel(part.backend, part.model.image_shape, narrow, part.model.edges)
     other = _prediction(dataclasses.replace(kept, model=model), dataclasses.replace(held, model=model))
-    deviations = _deviations(held, given, other)
+    deviations = _deviations(held, given, other, dark)
     return TooWide(FACTOR, deviations) if deviations > DEVIATIONS else None
 
 
@@ -89,16 +90,21 @@ def _prediction(kept: Problem, held: Problem) -> Array:
     prediction += np.float32(held.background)
     if held.background_image is not None:
         prediction += held.background_image
-    return kept.backend.xp.maximum(prediction, np.float32(data.floor), out=prediction)
+    return prediction
 
 
-def _deviations(held: Problem, given: Array, other: Array) -> float:
-    """By how many standard deviations ``other`` predicts the held-out counts better than ``given``."""
+def _deviations(held: Problem, given: Array, other: Array, dark: float) -> float:
+    """By how many standard deviations ``other`` predicts the held-out counts better than ``given``.
+
+    ``dark`` is the grey value of no electron.  A prediction below it, which no light makes, is taken for a tenth of an
+    electron.
+    """
     xp = held.backend.xp
     assert held.gain is not None
     gain, variance = xp.zeros((), np.float64), xp.zeros((), np.float64)
     for z, counts in enumerate(held.image):  # plane by plane: in double precision
-        g, m, n = (plane.astype(np.float64) / held.gain for plane in (counts, given[z], other[z]))
+        g, m, n = ((plane.astype(np.float64) - dark) / held.gain for plane in (counts, given[z], other[z]))
+        m, n = (xp.maximum(prediction, 0.1) for prediction in (m, n))
         measured = 1.0 if held.mask is None else (held.mask[z] != 0).astype(np.float64)
         log = xp.log(n / m) * measured
         gain += (g * log - (n - m) * measured).sum()

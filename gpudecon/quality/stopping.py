@@ -135,13 +135,14 @@ class HoldOut:
         chosen = round(best[0] * (1 + min(GROWTH * best[2], MOST_GROWTH)))
         return Choice(min(chosen, most), tuple(curve), limited=best[0] == most)
 
-    def deal(self, problem: Problem) -> tuple[Problem, Problem]:
+    def deal(self, problem: Problem, unit_and_dark: tuple[float, float] | None = None) -> tuple[Problem, Problem]:
         """The image's counts dealt binomially into two, each part scaled to the image's mean.
 
+        ``unit_and_dark`` are the grey values of one photo-electron and of none; None takes `counts_of` the problem.
         Dealt on the host, each plane from a stream of its own: the same on every device, and a voxel that is rounded
         otherwise changes one plane at most.
         """
-        gain, dark = counts_of(problem)
+        gain, dark = unit_and_dark or counts_of(problem)
         gain = max(gain, problem.highest / MOST_COUNTS)
         image = problem.backend.download(problem.image)
         shares = (1 - self.fraction, self.fraction)

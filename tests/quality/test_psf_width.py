@@ -54,6 +54,17 @@ def test_the_true_width_is_not_found_in_weak_light(name):
     assert checked(recorded(name, 20), 1.0) is None
 
 
+@pytest.mark.parametrize(("name", "photons"), [("filaments", 200), ("beads", 2000)])
+def test_the_camera_is_read_off_the_noise_where_it_is_not_told(name, photons):
+    """Its offset is no light: dealt like light, it halves the deviations."""
+    image = recorded(name, photons)
+    found, known = checked(image, 1.5, camera=None), checked(image, 1.5)
+    assert found is not None
+    assert known is not None
+    assert found.deviations == pytest.approx(known.deviations, rel=1 / 3)
+    assert checked(image, 1.0, camera=None) is None
+
+
 def test_masks_and_varying_backgrounds_are_taken(rng):
     image = recorded("nuclei", 2000).copy()
     mask = rng.random(SHAPE) > 0.02
