@@ -21,6 +21,7 @@ from gpudecon.quality.projection import Box, Projection, Stack, middle, project
 WIDTH = 400  # pixels of a picture on the page
 RANGE = (1, 99.9)  # percentiles of a projection that are shown as black and as white
 MOST_CHANNELS = 8  # that are pictured
+NOTHING = 1e-6  # of the highest value, below which one is shown as 0: float32 tells no more
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1300px; margin: 2em auto; padding: 0 1em }
 h1 { font-size: 1.5em; margin-bottom: 0 } h2 { font-size: 1.15em; margin: 2em 0 .5em }
@@ -49,7 +50,7 @@ def report_page(
     others
         More images of the same shape by what they are called, such as the truth of a simulation.
     remark
-        Text above the pictures.
+        Text above the pictures, its lines kept.
 
     The pictures are of the first time point of each channel: maximum projections along z and y of the whole stack, or
     of the middle of a larger one, so that the page and the memory it takes stay small.
@@ -67,7 +68,7 @@ def report_page(
         f"<h1>{_text(title)}</h1>",
         f"<p class=small>gpudecon {_text(record['version'])}, {_text(record['created'])}</p>",
         _warnings(record["warnings"]),
-        f"<p>{_text(remark)}</p>" if remark else "",
+        f"<pre>{_text(remark)}</pre>" if remark else "",
         *_channels(output, source, others or {}),
         "<h2>Text for a methods section</h2>",
         f"<p>{_text(methods_text(output))}</p>",
@@ -205,8 +206,13 @@ def _round_length(most: float) -> float:
 
 def _intensities(projections: Mapping[str, Projection]) -> str:
     rows = [["", "lowest", "mean", "highest"]]
-    rows += [[name, *(f"{v:.5g}" for v in (p.low, p.mean, p.high))] for name, p in projections.items()]
-    return _table(rows)
+    for name, seen in projections.items():
+        values = (seen.low, seen.mean, seen.high)
+        rows.append([name, *(f"{v if abs(v) > NOTHING * abs(seen.high) else 0:.5g}" for v in values)])
+    return _table(rows) + (
+        "<p class=small>Restored light stands where it came from, that included which the PSF has spread out of the "
+        "frame: its mean may exceed the input's.</p>"
+    )
 
 
 def _profiles(stacks: Mapping[str, Stack], box: Box, place: tuple[int, int, int], output: Image) -> str:
