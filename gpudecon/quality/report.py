@@ -58,11 +58,8 @@ def report_page(
     record = output.provenance
     if "method" not in record:
         raise InputError(f"The image {output.name!r} has no record of a restoration by gpudecon; give an output of it.")
-    if source is not None and source.spatial_shape != output.spatial_shape:
-        raise InputError(
-            f"The input has stacks of shape {source.spatial_shape} and the output of {output.spatial_shape}; give the "
-            "image that the output was made of."
-        )
+    if source is not None:
+        _check_source(source, output)
     title = f"{record.get('source', output.name)}, restored"
     parts = [
         f"<h1>{_text(title)}</h1>",
@@ -81,6 +78,21 @@ def report_page(
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title>'
         f"<style>{STYLE}</style></head>\n<body>\n" + "\n".join(part for part in parts if part) + "\n</body></html>\n"
     )
+
+
+def _check_source(source: Image, output: Image) -> None:
+    settings = output.provenance["settings"]
+    if source.spatial_shape != output.spatial_shape:
+        raise InputError(
+            f"The input has stacks of shape {source.spatial_shape} and the output of {output.spatial_shape}; give the "
+            "image that the output was made of."
+        )
+    for axis, name in (("c", "channels"), ("t", "timepoints")):
+        if source.sizes[axis] <= max(settings[name]):
+            raise InputError(
+                f"The input has {source.sizes[axis]} {name}, and number {max(settings[name])} of them was restored; "
+                "give the image that the output was made of."
+            )
 
 
 def methods_text(output: Image) -> str:

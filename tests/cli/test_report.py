@@ -124,6 +124,8 @@ def test_what_cannot_be_reported(cli):
     assert "no record of a restoration" in cli("report in.ome.tif", status=2).stderr
     cli(RESTORE)
     assert "stacks of shape (7, 7, 7)" in cli("report out.ome.zarr --input psf.ome.tif", status=2).stderr
+    gd.write(cli.folder / "one.ome.tif", gd.Image(np.ones((11, 24, 33), np.uint8), "zyx"))
+    assert "has 1 channels" in cli("report out.ome.zarr --input one.ome.tif", status=2).stderr
     assert "its folder is not there" in cli("report out.ome.zarr -o no/page.html", status=2).stderr
     (cli.folder / "kept.report.html").write_text("mine")
     said = cli(RESTORE.replace("out.", "kept.") + " --report", status=2).stderr
