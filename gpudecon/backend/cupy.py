@@ -186,6 +186,7 @@ class CupyFFT:
         return spectrum, spectrum.view(np.float32)[..., :nx]
 
     def forward(self, source: Array, spectrum: Array) -> None:
+        check_field(source, self.shape)
         self._forward.fft(source, spectrum, self._cupy.cuda.cufft.CUFFT_FORWARD)
 
     def inverse(self, spectrum: Array, real: Array) -> None:
@@ -198,6 +199,19 @@ class CupyFFT:
         self.forward(source, spectrum)
         self._ops.multiply_otf(spectrum, otf, conjugate)
         self.inverse(spectrum, real)
+
+
+def check_field(real: Array, shape: tuple[int, int, int]) -> None:
+    """Refuse what is no real view of a field: cuFFT gets a pointer and takes the rows to be padded."""
+    _, ny, nx = shape
+    row = 4 * 2 * (nx // 2 + 1)
+    strides = (ny * row, row, 4)
+    is_laid_out = all(n == 1 or a == b for n, a, b in zip(real.shape, real.strides, strides, strict=True))
+    if real.dtype != np.float32 or real.shape != shape or not is_laid_out:
+        raise TypeError(
+            f"The transform takes the real view of a field, float32 {shape} with strides {strides}, "
+            f"not {real.dtype} {real.shape} with strides {real.strides}."
+        )
 
 
 def _dotted(version: int) -> str:
