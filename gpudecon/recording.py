@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gpudecon.backend import Array
+from gpudecon.backend import Array, Backend
 from gpudecon.camera import Camera
 from gpudecon.errors import GpudeconWarning, InputError
 from gpudecon.forward import ForwardModel
@@ -72,7 +72,7 @@ def problem_of(
     if lowest == highest == 0 and not record.is_part:
         raise InputError("The image is zero everywhere; there is nothing to restore.")
     highest = record.number("highest", lambda: highest)
-    background, varying = _background(image, measured, conditions.background, record)
+    background, varying = _background(backend, image, measured, conditions, record)
     camera = conditions.camera or Camera()
     shift = camera.read_variance - camera.offset
     lowest, highest = lowest + shift, highest + shift
@@ -94,7 +94,7 @@ def problem_of(
         background,
         voxel_um,
         highest,
-        None if varying is None else backend.upload(varying.reshape(model.image_shape)),
+        None if varying is None else varying.reshape(model.image_shape),
         None if measured is None else backend.upload(measured.reshape(model.image_shape).astype(np.uint8)),
         camera.gain if conditions.camera else None,
         record,
@@ -139,9 +139,13 @@ def _measured(image: Array, mask: Array | None, saturation: float | None, is_par
 
 
 def _background(
-    image: Array, measured: Array | None, background: Background, record: Record
+    backend: Backend, image: Array, measured: Array | None, conditions: Conditions, record: Record
 ) -> tuple[float, Array | None]:
-    """(constant part, image of the rest or None) of the background."""
+    """(constant part, image of the rest on the device, or None) of the background.
+
+    The constant part of an image is its median, of which a few dead voxels change nothing.
+    """
+    background = conditions.background
     if isinstance(background, str):
         return record.number("background", lambda: estimate_background(image, measured)), None
     if _is_number(background):
@@ -151,12 +155,15 @@ def _background(
             f"The background has shape {tuple(background.shape)}; it must be a number or have the image's shape "
             f"{tuple(image.shape)}."
         )
-    varying = background.astype(np.float32)
-    lowest, highest = float(varying.min()), float(varying.max())
-    if not (np.isfinite(lowest) and np.isfinite(highest)):
+    varying = backend.upload(background.astype(np.float32))
+    if not (math.isfinite(float(varying.min())) and math.isfinite(float(varying.max()))):
         raise InputError("The background holds NaN or infinite voxels.")
-    lowest = record.number("background", lambda: lowest)
-    return lowest, varying - np.float32(lowest)
+    if conditions.camera is not None:  # before the split: what lies below the offset counts as the offset
+        np.maximum(varying, np.float32(conditions.camera.offset), out=varying)
+    seen = varying if measured is None else varying[backend.upload(measured)]
+    level = record.number("background", lambda: float(np.median(seen)))
+    varying -= np.float32(level)
+    return level, varying
 
 
 def _check_counts(image: Array, lowest: float, highest: float, background: float, shift: float) -> None:
