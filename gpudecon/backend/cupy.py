@@ -16,7 +16,7 @@ import numpy as np
 from gpudecon.backend.cuda import CudaOps, RawModuleLauncher
 from gpudecon.backend.fft_length import fastest_shape, shape_cost
 from gpudecon.backend.ops import Array
-from gpudecon.backend.transfer import CupyTransfers, Transfer
+from gpudecon.backend.transfer import Arrived, CupyTransfers, Transfer
 from gpudecon.errors import DeviceError, DeviceMemoryError, InputError
 
 LARGEST_ELEMENTS = 2**31 - 1  # cuFFT's 32-bit plans
@@ -129,7 +129,7 @@ class CupyBackend:
         return self._transfers.send(array)
 
     def fetch(self, array: Array) -> Transfer:
-        return self._transfers.fetch(array)
+        return self._transfers.fetch(array) if self.owns(array) else Arrived(array)
 
     def owns(self, array: Any) -> bool:
         return isinstance(array, self.xp.ndarray) and array.device.id == self._device.id
