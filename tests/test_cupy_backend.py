@@ -43,7 +43,7 @@ class FakeCupy:
             using_allocator=lambda _: nullcontext(),
         )
 
-    class ndarray(np.ndarray):  # noqa: N801
+    class ndarray(np.ndarray):
         device = None
 
         def set(self, values, stream):
@@ -80,7 +80,7 @@ class FakeCupy:
             def record(self):
                 return SimpleNamespace(synchronize=lambda: None)
 
-            def wait_event(_, event):  # noqa: N805
+            def wait_event(_, event):
                 self.waiting.append(device)
 
             def __enter__(self):

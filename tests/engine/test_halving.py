@@ -105,7 +105,7 @@ class OnDevice(np.ndarray):
 class Apart(Small):
     """As `Small`, with arrays of its own, and without room for what is sent ahead."""
 
-    class xp:  # noqa: N801
+    class xp:
         empty = staticmethod(lambda *of: np.empty(*of).view(OnDevice))
 
         def __getattr__(self, name):
