@@ -77,8 +77,11 @@ def problem_of(
     shift = camera.read_variance - camera.offset
     lowest, highest = lowest + shift, highest + shift
     background = max(background - camera.offset, 0.0) + camera.read_variance if conditions.camera else background
-    if method.counts_only and not record.is_part:
-        _check_counts(image, lowest, highest, background, shift)
+    if not record.is_part:
+        if method.counts_only or hasattr(method, "iterations"):  # iterations divide by the highest value
+            _check_light(highest, background, shift, counts_only=method.counts_only)
+        if method.counts_only:
+            _warn_of_negatives(image, lowest, shift)
     boxed = image.reshape(model.image_shape)
     if boxed.dtype not in (np.uint8, np.uint16, np.int16, np.float32):
         boxed = boxed.astype(np.float32)  # exact for integers up to 2^24
@@ -128,7 +131,7 @@ def _measured(image: Array, mask: Array | None, saturation: float | None, is_par
             )
         measured = measured != 0
     if saturation is not None:
-        unsaturated = image < saturation
+        unsaturated = ~(image >= saturation)  # NaN is not saturated, but refused
         measured = unsaturated if measured is None else measured & unsaturated
     if measured is not None:
         if not bool(measured.any()) and not is_part:
@@ -166,12 +169,15 @@ def _background(
     return level, varying
 
 
-def _check_counts(image: Array, lowest: float, highest: float, background: float, shift: float) -> None:
-    if highest <= max(background, 0.0):
+def _check_light(highest: float, background: float, shift: float, *, counts_only: bool) -> None:
+    if highest <= (max(background, 0.0) if counts_only else 0.0):
         raise InputError(
             f"The image's largest value {highest - shift:g} is not above the background {background - shift:g} and 0: "
             "nothing is left to restore; give counts, and a background below them."
         )
+
+
+def _warn_of_negatives(image: Array, lowest: float, shift: float) -> None:
     if lowest < 0 and not shift:  # a camera's read noise may go below its offset
         negative = int((image < 0).sum())
         warnings.warn(

@@ -10,6 +10,7 @@ from gpudecon.errors import InputError
 from gpudecon.forward import EDGES
 from gpudecon.methods.noise import snr_of
 from gpudecon.methods.record import Record
+from gpudecon.pilot import survey
 from gpudecon.recording import Conditions, problem_of
 
 COMBINATIONS = [
@@ -253,3 +254,32 @@ def test_what_cannot_be_is_refused(asymmetric_psf, given, message):
     image, psf = np.ones((4, 8, 9), np.float32), asymmetric_psf((3, 3, 3))
     with pytest.raises(InputError, match=message):
         gd.deconvolve(image, psf, device="cpu", **given)
+
+
+@pytest.mark.parametrize("method", [name for name, kind in gd.METHODS.items() if hasattr(kind, "iterations")])
+@pytest.mark.parametrize("level", [99, 100])
+def test_an_image_that_is_not_above_the_offset_is_refused(asymmetric_psf, method, level):
+    """Iterations divide by its highest value.  A part of a brighter one may be as dark, and is."""
+    psf, camera = asymmetric_psf((3, 3, 3)), gd.Camera(offset=100.0)
+    dark = np.full((4, 8, 9), level, np.uint16)
+    dark[2, 4, 4] = 98
+    options = {"camera": camera, "device": "cpu", "iterations": 3}
+    with pytest.raises(InputError, match=f"largest value {level} is not above the background 100 .*nothing is left"):
+        gd.deconvolve(dark, psf, method, **options)
+    decon = gd.Deconvolver(dark.shape, psf, method, **options)
+    if decon.method.divisible:
+        bright = dark + np.uint16(50) * (np.arange(9) > 6).astype(np.uint16)
+        assert np.isfinite(gd.deconvolve(dark, psf, method, constants=decon.decide(bright), **options)).all()
+
+
+def test_nan_is_not_saturated(asymmetric_psf):
+    """It is refused, by a survey too; infinity is above any level."""
+    image = np.ones((4, 8, 9), np.float32)
+    image[2, 4, 4] = np.inf
+    options = {"saturation": 1000.0, "iterations": 2, "device": "cpu"}
+    assert np.isfinite(gd.deconvolve(image, asymmetric_psf((3, 3, 3)), **options)).all()
+    image[2, 4, 5] = np.nan
+    with pytest.raises(InputError, match="holds 1 NaN or infinite voxels"):
+        gd.deconvolve(image, asymmetric_psf((3, 3, 3)), **options)
+    with pytest.raises(InputError, match="holds 1 NaN or infinite voxels"):
+        survey(image.__getitem__, [...], Conditions(0.0, None, 1000.0))
