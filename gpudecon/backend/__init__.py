@@ -69,6 +69,11 @@ class Backend(Protocol):
     @property
     def ops(self) -> Ops: ...
 
+    @property
+    def largest_transform(self) -> int | None:
+        """The most numbers in a field that `plan` takes, the unused ones of its rows included; None: any."""
+        ...
+
     def active(self) -> AbstractContextManager[None]:
         """Within it, arrays are made on this device; its memory errors are raised as `DeviceMemoryError`."""
         ...

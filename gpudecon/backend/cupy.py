@@ -69,6 +69,8 @@ def _missing_library() -> str | None:
 class CupyBackend:
     """GPU number ``index`` with at most ``memory_limit`` bytes in its pool (default: what the card has)."""
 
+    largest_transform = LARGEST_ELEMENTS
+
     def __init__(self, index: int = 0, *, memory_limit: int | None = None) -> None:
         import cupy
 
