@@ -162,9 +162,9 @@ def _background(
     if not (math.isfinite(float(varying.min())) and math.isfinite(float(varying.max()))):
         raise InputError("The background holds NaN or infinite voxels.")
     if conditions.camera is not None:  # before the split: what lies below the offset counts as the offset
-        np.maximum(varying, np.float32(conditions.camera.offset), out=varying)
+        backend.xp.maximum(varying, np.float32(conditions.camera.offset), out=varying)
     seen = varying if measured is None else varying[backend.upload(measured)]
-    level = record.number("background", lambda: float(np.median(seen)))
+    level = record.number("background", lambda: float(backend.xp.median(seen)))
     varying -= np.float32(level)
     return level, varying
 
