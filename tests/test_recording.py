@@ -145,6 +145,18 @@ def test_a_dead_pixel_in_the_background_image_changes_next_to_nothing(rng, asymm
     assert found(field) == pytest.approx(found(120.0), rel=0.01)
 
 
+def test_a_dark_frame_with_its_noise_is_as_good_as_the_offset(rng, asymmetric_psf):
+    """Half of its voxels are below the offset."""
+    truth = np.zeros((12, 32, 33))
+    truth[6, 16, 16], truth[4, 10:20, 8] = 40000, 3000
+    psf, camera = asymmetric_psf((5, 7, 7)), gd.Camera(offset=100, gain=2.0, read_noise=1.5)
+    electrons = rng.poisson(blurred(truth, psf) / 2 + 10)
+    image, dark = (100 + 2 * (e + rng.normal(0, 1.5, truth.shape)) for e in (electrons, 0))
+    options = {"camera": camera, "iterations": 20, "device": "cpu"}
+    flux = [gd.deconvolve(image, psf, background=b, **options).sum(dtype=float) for b in (dark, 100.0)]
+    assert flux[0] == pytest.approx(flux[1], rel=0.02)  # cut off at the offset the frame takes 5 %
+
+
 def test_a_part_splits_its_background_image_as_the_whole_did(rng, asymmetric_psf):
     """Its own median would be another one."""
     field = 20 + 30.0 * (np.arange(30) > 17) + np.zeros((6, 20, 1))
