@@ -46,6 +46,7 @@ def add_parser(verbs: Any) -> None:
 
 def act(args: argparse.Namespace) -> int:
     """Carry out the verb."""
+    from gpudecon.engine.finish import finish
     from gpudecon.engine.run import made, prepare
     from gpudecon.engine.slurm import Array, elements_left
     from gpudecon.engine.workspace import folder_of
@@ -57,8 +58,7 @@ def act(args: argparse.Namespace) -> int:
         job = replace(job, device="auto")  # to plan with what is here; the jobs are told what was asked for
     plan = plan_of(job, args)
     if args.resume and made(plan) is not None:
-        print(f"gpudecon: {args.output} is complete; nothing is left to be done", file=sys.stderr)
-        return 0
+        return _nothing_left(args)
     array = Array(
         folder=folder_of(plan.output),
         output=Path(plan.output),
@@ -75,6 +75,9 @@ def act(args: argparse.Namespace) -> int:
         return 0
     array.check_idle()
     with prepare(job, plan, resume=args.resume, overwrite=args.overwrite) as workspace:
+        if workspace.completed is not None:  # and moved, perhaps, before the process ended
+            finish(workspace)
+            return _nothing_left(args)
         tasks = len(workspace.plan)
         remaining = set(workspace.remaining())
         left = elements_left(array.elements, tasks, set(range(tasks)) - remaining)
@@ -92,6 +95,11 @@ def act(args: argparse.Namespace) -> int:
         f"{' and '.join(jobs)}; logs in {array.folder / 'slurm'}, of the last job in {array.output}.slurm.log",
         file=sys.stderr,
     )
+    return 0
+
+
+def _nothing_left(args: argparse.Namespace) -> int:
+    print(f"gpudecon: {args.output} is complete; nothing is left to be done", file=sys.stderr)
     return 0
 
 

@@ -90,8 +90,8 @@ def run(
     command
         How to go on after an interruption, for the sentence that says so.
 
-    A run that fails before its first tile is done, or for the input's sake, leaves nothing behind; any other keeps what
-    is done, and its error says how to go on.
+    A run that fails before its first tile is done leaves nothing behind; any other keeps what is done, and its error
+    says how to go on, or, where the input is at fault, where the tiles are.
     """
     if resume and (record := made(plan)) is not None:
         return Outcome(record)
@@ -202,23 +202,22 @@ def _decide(worker: Worker, tasks: Sequence[int], progress: Progress | None) -> 
 @contextmanager
 def _kept(workspace: Workspace, command: str) -> Iterator[None]:
     """After an error keep what is done and say so, or leave nothing behind."""
-    was_new = not workspace.journal.done("tile")
     try:
         yield
     except BaseException as error:
         done = len(workspace.journal.done("tile"))
-        is_lost = done == 0 or (was_new and isinstance(error, InputError))
-        if is_lost:
+        note = f"{done} of {len(workspace.plan)} tiles are done and kept"
+        if done == 0:
             workspace.discard()
-        note = (
-            "Nothing was left behind."
-            if is_lost
-            else f"{done} of {len(workspace.plan)} tiles are done and kept; go on with: {command}"
-        )
+            note = "Nothing was left behind."
+        elif isinstance(error, InputError):
+            note += f" in the OME-Zarr {workspace.tiles}; if the input can stay as it is, go on with: {command}"
+        else:
+            note += f"; go on with: {command}"
         if isinstance(error, OSError):
             said = f"Writing {workspace.plan.output} failed: {error.strerror or error}."
             raise RunError(f"{said} {note}") from error
-        if is_lost:
+        if done == 0:
             raise
         if isinstance(error, GpudeconError):
             raise type(error)(f"{error} {note}") from error

@@ -351,7 +351,7 @@ def _clear(folder: Path, *spared: str) -> None:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():  # an output that was replaced may have been a link
         shutil.rmtree(path, ignore_errors=True)
     else:
         with suppress(OSError):
