@@ -78,7 +78,8 @@ class Deconvolver:
         The grey value from which voxels are no measurement.
     stop
         "fixed": after the method's ``iterations``.  A stop rule takes these for the upper limit (300 where they are not
-        given): "auto" or a `HoldOut` chooses the number from the image, a `RelativeChange` stops when little changes.
+        given; an instance keeps its own): "auto" or a `HoldOut` chooses the number from the image, a `RelativeChange`
+        stops when little changes.
     edges
         "extend" (the object goes on beyond the image), "reflect" or "periodic"; see `ForwardModel`.
     device, threads

@@ -24,14 +24,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     75, the EX_TEMPFAIL of sysexits.h, says that the run was asked to stop by SIGTERM or SIGUSR1 and can be resumed.
     """
-    from gpudecon.cli import demo, doctor, finish, plan, psf, run, submit, work
+    from gpudecon.cli import demo, doctor, finish, plan, psf, report, run, submit, work
 
     parser = _Parser(
         prog="gpudecon", description="Restore 3-D fluorescence microscopy: quantitative deconvolution on GPU and CPU."
     )
     parser.add_argument("--version", action="version", version=f"gpudecon {__version__}")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-    for verb in (run, plan, submit, work, finish, psf, demo, doctor):
+    for verb in (run, plan, submit, work, finish, report, psf, demo, doctor):
         verb.add_parser(verbs)
     args = parser.parse_args(argv)
     warnings.showwarning = _show_warning

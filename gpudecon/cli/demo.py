@@ -26,7 +26,7 @@ def add_parser(verbs: Any) -> None:
         help="simulate a specimen, restore it, print the gain",
         description="Simulate filaments, beads and shells in a widefield microscope with photon and read noise, "
         "restore them, print error and resolution before and after, and write raw, restored and truth as OME-Zarr "
-        "and one PNG.",
+        "with a page of HTML and a picture.",
     )
     parser.set_defaults(act=act)
     parser.add_argument("-o", "--output", default="gpudecon-demo", metavar="DIR", help="default gpudecon-demo")
@@ -40,6 +40,7 @@ def act(args: argparse.Namespace) -> int:
     from gpudecon.backend import get_backend
     from gpudecon.camera import Camera
     from gpudecon.cli.progress import Progress
+    from gpudecon.cli.report import check_page, write_report
     from gpudecon.engine.job import Job
     from gpudecon.engine.plan import plan_job
     from gpudecon.engine.run import run
@@ -62,9 +63,10 @@ def act(args: argparse.Namespace) -> int:
     for path in files.values():
         check_output(path, overwrite=args.overwrite)
 
-    picture = folder / "projections.png"
+    picture, page = folder / "projections.png", folder / "report.html"
     if picture.exists() and not args.overwrite:
         raise InputError(f"The output {picture} exists; choose another folder or ask to overwrite it.")
+    check_page(page, replaces=args.overwrite)
 
     start = time.perf_counter()
     optics = Optics(na=1.3, emission_nm=520, immersion_index=1.515)
@@ -86,11 +88,14 @@ def act(args: argparse.Namespace) -> int:
 
     stacks = {name: read(files[name]).volume() for name in ("raw", "restored", "truth")}
     save_projections(picture, stacks, VOXEL_UM)
-    print(_table(stacks))
+    table = _table(stacks)
+    images = {name: read(path) for name, path in files.items()}
+    write_report(page, images["restored"], images["raw"], {"truth": images["truth"]}, table)
+    print(table)
     print(
         "resolution: 1 / the frequency up to which an image correlates with the truth by 0.5 or more\n"
         f"{method.name} ({method.acceleration}), {ITERATIONS} iterations on {record['device']['device']}, "
-        f"{time.perf_counter() - start:.1f} s in all; picture and OME-Zarr in {folder}",
+        f"{time.perf_counter() - start:.1f} s in all; report, picture and OME-Zarr in {folder}",
         file=sys.stderr,
     )
     return 0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpudecon.cli.cluster_options import add_cluster_options, executor_of
 from gpudecon.cli.job_options import add_job_options, check_format, job_of, plan_of
+from gpudecon.cli.report import check_page, page_of, write_report
 from gpudecon.methods import METHODS
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ def add_parser(verbs: Any) -> None:
         action="store_true",
         help="warn where a narrower PSF explains the image better; takes up to 300 iterations on a small part",
     )
+    parser.add_argument(
+        "--report", action="store_true", help="write NAME.report.html, a page with pictures, beside the output"
+    )
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--overwrite", action="store_true", help="replace an existing output or an interrupted run")
     again.add_argument("--resume", action="store_true", help="go on with an interrupted run, if there is one")
@@ -48,9 +52,12 @@ def act(args: argparse.Namespace) -> int:
     from gpudecon.cli.stopping import stopping, to_resume
     from gpudecon.engine.psf_check import check_psfs
     from gpudecon.engine.run import run
+    from gpudecon.io import read
 
     start = time.perf_counter()
     check_format(args, replaces=args.overwrite or args.resume)
+    if args.report:
+        check_page(page_of(args.output), replaces=args.overwrite or args.resume)
     job = check_psfs(job_of(args)) if args.check_psf else job_of(args)
     with Progress() as progress, stopping() as stop:
         execute = executor_of(args, stop)
@@ -76,6 +83,9 @@ def act(args: argparse.Namespace) -> int:
         print(f"gpudecon: {done.busy}", file=sys.stderr)
     if args.check_seams:
         print(f"gpudecon: {_seams(done.seams)}", file=sys.stderr)
+    if args.report:
+        write_report(page_of(args.output), read(args.output), job.image)
+        print(f"gpudecon: {page_of(args.output)} written", file=sys.stderr)
     return 0
 
 

@@ -98,7 +98,7 @@ def local_cluster(workers: LocalWorkers) -> Iterator[Client]:
     }
     specs = {}
     for number in range(workers.count):
-        # the FFT takes the smaller of this and of what it is told, and Dask would set it to 1
+        # for libraries that obey it, such as BLAS; Dask would set it to 1. gpudecon's own pool takes `threads`.
         environment = {"OMP_NUM_THREADS": str(workers.threads)}
         if workers.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = workers.gpus[number]

@@ -24,6 +24,7 @@ from gpudecon.io.pixels import Scaled
 from gpudecon.io.pyramid import BLOCK_VOXELS
 from gpudecon.io.staging import output_format
 from gpudecon.io.store import Store, checksum
+from gpudecon.psf.quality_control import fwhm_um
 
 Step = TypeVar("Step", covariant=True)
 
@@ -206,7 +207,13 @@ def provenance(workspace: Workspace, restored: dict[int, Record]) -> dict[str, A
         record["devices"] = devices
     if plan.psfs:
         record["psf"] = [
-            {"sha256": psf.sha256, "shape": list(psf.shape), "voxel_um": list(psf.voxel_um or ())} for psf in plan.psfs
+            {
+                "sha256": kernel.sha256,
+                "shape": list(kernel.shape),
+                "voxel_um": list(kernel.voxel_um or ()),
+                "fwhm_um": [round(width, 4) for width in fwhm_um(psf.array, psf.voxel_um)] if psf.voxel_um else [],
+            }
+            for kernel, psf in zip(plan.psfs, workspace.psfs, strict=True)
         ]
     if plan.settings["stop"] != "fixed":
         record["stopped"] = [

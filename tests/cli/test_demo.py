@@ -35,7 +35,9 @@ def test_demo(cli, earlier):
     assert error < 0.75 * raw_error
     assert all(after < before for after, before in zip(um, raw_um, strict=True))
 
-    assert {p.name for p in earlier.iterdir()} == {"projections.png", *(f"{name}.ome.zarr" for name in NAMES)}
+    pages = {"projections.png", "report.html"}
+    assert {p.name for p in earlier.iterdir()} == pages | {f"{name}.ome.zarr" for name in NAMES}
+    assert all(f'alt="{name}, along z"' in (earlier / "report.html").read_text() for name in ("input", *NAMES[1:]))
     stacks = {name: gd.read(earlier / f"{name}.ome.zarr") for name in NAMES}
     for name, image in stacks.items():
         yaozarrs.validate_zarr_store(str(earlier / f"{name}.ome.zarr"))

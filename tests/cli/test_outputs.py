@@ -99,6 +99,11 @@ def test_provenance(cli, here, run_line, psf, output):
     assert 0 < record["seconds"] < 60
     (used,) = record["psf"]
     assert (used["shape"], used["voxel_um"]) == (list(psf.shape), [0.2, 0.1, 0.1])
+    # of the Gaussian that the fixture is: 2 sqrt(ln 2) times its lengths, and half of either side along x
+    widths = np.array([2 * 1.6 * 0.2, 2 * 1.2 * 0.1, (1.3 + 1.35) * 0.1]) * np.sqrt(np.log(2))
+    assert (
+        np.abs(used["fwhm_um"] - widths) < np.array([0.2, 0.1, 0.1]) / 15
+    ).all()  # either side is read to 1/40 voxel
     with pytest.warns(gd.GpudeconWarning, match="shifted|divided by its sum") as repairs:
         measured = gd.read_psf(cli.folder / "psf.tif", voxel_um=(0.2, 0.1, 0.1))
     assert used["sha256"] == measured.sha256

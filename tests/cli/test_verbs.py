@@ -15,7 +15,7 @@ REPORT_IMPORTS = (
 )
 
 
-@pytest.mark.parametrize("verb", ["", "run", "submit", "work", "finish", "demo", "doctor"])
+@pytest.mark.parametrize("verb", ["", "run", "plan", "submit", "work", "finish", "report", "psf", "demo", "doctor"])
 def test_help(cli, verb):
     done = cli(f"{verb} --help", before=REPORT_IMPORTS)
     assert done.stdout.startswith(f"usage: {f'gpudecon {verb}'.strip()}")
