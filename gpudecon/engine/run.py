@@ -46,13 +46,14 @@ Execute = Callable[[Workspace, Sequence[int]], object]
 
 @dataclass(frozen=True)
 class Outcome:
-    """The provenance record of the output, how busy this process was (None where others did the work), and the seams
-    that were looked at.
+    """The provenance record of the output, how busy this process was (None where others did the work), the seams that
+    were looked at, and whether there was nothing left to do, so that nothing was checked either.
     """
 
     record: dict[str, Any]
     busy: Busy | None = None
     seams: tuple[Seam, ...] = ()
+    was_complete: bool = False
 
 
 def run(
@@ -94,10 +95,10 @@ def run(
     says how to go on, or, where the input is at fault, where the tiles are.
     """
     if resume and (record := made(plan)) is not None:
-        return Outcome(record)
+        return Outcome(record, was_complete=True)
     with prepare(job, plan, resume=resume, overwrite=overwrite) as workspace, _kept(workspace, command):
         if workspace.completed is not None:  # and moved, perhaps, before the process ended
-            return Outcome(finish(workspace))
+            return Outcome(finish(workspace), was_complete=True)
         tasks = workspace.remaining()
         # a resumed run has the tiles of the earlier plan, and computes where it is told to now
         worker = partial(Worker, workspace, job.image, device=plan.needs.device, threads=plan.needs.threads)

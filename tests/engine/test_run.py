@@ -91,7 +91,9 @@ def test_resuming_what_is_complete_does_nothing(planned, tmp_path):
     job, plan = planned()
     record = run(job, plan).record
     before = changes(tmp_path / "out.ome.zarr" / "zarr.json")
-    again = run(job, plan, resume=True).record
+    done = run(job, plan, resume=True, verify=True, seams=True)
+    again = done.record
+    assert done.was_complete
     assert again == record | {"axes": again["axes"], "channels": again["channels"]}
     assert changes(tmp_path / "out.ome.zarr" / "zarr.json") == before
     with pytest.raises(InputError, match="exists"):
