@@ -46,8 +46,7 @@ def check_apart(path: str | os.PathLike[str], output: str | os.PathLike[str]) ->
     for root in (each.resolve() for each in _roots(name)):
         if target == root or target in root.parents or root in target.parents:
             raise InputError(
-                f"The output {output} would replace or change the input {path} ({root}), of which nothing is to be "
-                "lost; choose another output."
+                f"The output {output} would replace or change the input {path} ({root}); choose another output."
             )
 
 

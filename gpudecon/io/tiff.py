@@ -43,8 +43,12 @@ def read_tiff(path: Path | str, axes: str | None = None) -> Image:
             file = cleanup.enter_context(open_file(path)) if isinstance(path, str) else path
             tif = cleanup.enter_context(TiffFile(file))
             image = _first_image(tif, path, axes, cleanup)
-        except InputError:
+        except (InputError, MemoryError):
             raise
+        except (PermissionError, TimeoutError, ConnectionError) as error:
+            raise InputError(
+                f"{path} cannot be read ({type(error).__name__}: {error}); see whether it may be, and try again."
+            ) from error
         except Exception as error:  # damaged files make tifffile raise all kinds
             raise InputError(
                 f"{path} cannot be read as an image ({error}); gpudecon reads OME-Zarr and TIFF (OME, ImageJ, LSM, "
