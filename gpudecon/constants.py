@@ -27,7 +27,7 @@ class Constants:
 
     @property
     def background(self) -> float:
-        """In the image's grey values; of a background image its lowest value."""
+        """In the image's grey values; of a background image its median."""
         return self.recorded["background"][0]
 
     @property

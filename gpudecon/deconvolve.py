@@ -360,13 +360,12 @@ def _result(backend: Backend, estimate: Array, box: tuple[int, int, int], image:
 def _divergence(problem: Problem, estimate: Array) -> float:
     """Mean I-divergence between the image and the blurred estimate, on the image's own box."""
     nz, ny, _ = problem.image.shape
-    image = problem.image if problem.image.dtype == np.float32 else problem.image.astype(np.float32)
     rows = problem.backend.xp.empty((nz, ny), np.float64)
     work = problem.model.blur(estimate)
     problem.backend.ops.poisson_divergence(
-        rows, work, image, problem.background, problem.background_image, problem.mask, FLOOR * problem.highest
+        rows, work, problem.image, problem.background, problem.background_image, problem.mask, FLOOR * problem.highest
     )
-    return float(rows.sum()) / int(image.size)
+    return float(rows.sum()) / int(problem.image.size)
 
 
 def _warn_of_limit(choice: Choice, method: Method) -> None:

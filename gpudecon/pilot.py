@@ -62,7 +62,7 @@ def survey(
     dark: list[NDArray[np.float32]] = []
     for place in places:
         sample = checked_image(read(place))
-        measured = None if conditions.saturation is None else sample < conditions.saturation
+        measured = None if conditions.saturation is None else ~(sample >= conditions.saturation)
         if measured is not None and not bool(measured.any()):
             continue
         highest = max(highest, checked_range(sample if measured is None else sample[measured])[1])

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gpudecon.backend import Array
+from gpudecon.backend import Array, Backend
 from gpudecon.camera import Camera
 from gpudecon.errors import GpudeconWarning, InputError
 from gpudecon.forward import ForwardModel
@@ -69,13 +69,16 @@ def problem_of(
     if lowest == highest == 0 and not record.is_part:
         raise InputError("The image is zero everywhere; there is nothing to restore.")
     highest = record.number("highest", lambda: highest)
-    background, varying = _background(image, measured, conditions.background, record)
+    background, varying = _background(backend, image, measured, conditions, record)
     camera = conditions.camera or Camera()
     shift = camera.read_variance - camera.offset
     lowest, highest = lowest + shift, highest + shift
     background = max(background - camera.offset, 0.0) + camera.read_variance if conditions.camera else background
-    if method.counts_only and not record.is_part:
-        _check_counts(image, lowest, highest, background, shift)
+    if not record.is_part:
+        if method.counts_only or hasattr(method, "iterations"):  # iterations divide by the highest value
+            _check_light(highest, background, shift, counts_only=method.counts_only)
+        if method.counts_only:
+            _warn_of_negatives(image, lowest, shift)
     boxed = image.reshape(model.image_shape)
     if boxed.dtype not in (np.uint8, np.uint16, np.int16, np.float32):
         boxed = boxed.astype(np.float32)  # exact for integers up to 2^24
@@ -91,7 +94,7 @@ def problem_of(
         background,
         voxel_um,
         highest,
-        None if varying is None else backend.upload(varying.reshape(model.image_shape)),
+        None if varying is None else varying.reshape(model.image_shape),
         None if measured is None else backend.upload(measured.reshape(model.image_shape).astype(np.uint8)),
         camera.gain if conditions.camera else None,
         record,
@@ -131,7 +134,7 @@ def _measured(image: Array, mask: Array | None, saturation: float | None, is_par
             )
         measured = measured != 0
     if saturation is not None:
-        unsaturated = image < saturation
+        unsaturated = ~(image >= saturation)  # NaN is not saturated, but refused
         measured = unsaturated if measured is None else measured & unsaturated
     if measured is not None:
         if not bool(measured.any()) and not is_part:
@@ -142,9 +145,13 @@ def _measured(image: Array, mask: Array | None, saturation: float | None, is_par
 
 
 def _background(
-    image: Array, measured: Array | None, background: Background, record: Record
+    backend: Backend, image: Array, measured: Array | None, conditions: Conditions, record: Record
 ) -> tuple[float, Array | None]:
-    """(constant part, image of the rest or None) of the background."""
+    """(constant part, image of the rest on the device, or None) of the background.
+
+    The constant part of an image is its median, of which a few dead voxels change nothing.
+    """
+    background = conditions.background
     if isinstance(background, str):
         return record.number("background", lambda: estimate_background(image, measured)), None
     if _is_number(background):
@@ -154,20 +161,26 @@ def _background(
             f"The background has shape {tuple(background.shape)}; it must be a number or have the image's shape "
             f"{tuple(image.shape)}."
         )
-    varying = background.astype(np.float32)
-    lowest, highest = float(varying.min()), float(varying.max())
-    if not (np.isfinite(lowest) and np.isfinite(highest)):
+    varying = backend.upload(background.astype(np.float32))
+    if not (math.isfinite(float(varying.min())) and math.isfinite(float(varying.max()))):
         raise InputError("The background holds NaN or infinite voxels.")
-    lowest = record.number("background", lambda: lowest)
-    return lowest, varying - np.float32(lowest)
+    if conditions.camera is not None:  # before the split: what lies below the offset counts as the offset
+        backend.xp.maximum(varying, np.float32(conditions.camera.offset), out=varying)
+    seen = varying if measured is None else varying[backend.upload(measured)]
+    level = record.number("background", lambda: float(backend.xp.median(seen)))
+    varying -= np.float32(level)
+    return level, varying
 
 
-def _check_counts(image: Array, lowest: float, highest: float, background: float, shift: float) -> None:
-    if highest <= max(background, 0.0):
+def _check_light(highest: float, background: float, shift: float, *, counts_only: bool) -> None:
+    if highest <= (max(background, 0.0) if counts_only else 0.0):
         raise InputError(
             f"The image's largest value {highest - shift:g} is not above the background {background - shift:g} and 0: "
             "nothing is left to restore; give counts, and a background below them."
         )
+
+
+def _warn_of_negatives(image: Array, lowest: float, shift: float) -> None:
     if lowest < 0 and not shift:  # a camera's read noise may go below its offset
         negative = int((image < 0).sum())
         warnings.warn(

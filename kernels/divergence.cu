@@ -8,7 +8,7 @@
 // image   (nz, ny, nx), contiguous, of the type image_type; corner at index 0
 // background_image, mask   like image, but float32 and one byte each; may be null: nothing is added, all is measured
 //
-// One block per image row: blockIdx.y = y, blockIdx.z = z.  The order of the sum is fixed, so that the same input
+// One block per image row: blockIdx.x = y, blockIdx.z = z.  The order of the sum is fixed, so that the same input
 // gives the same bits, and with it the same decision of a stop rule.
 #ifndef GPUDECON_COMMON
 #include "common.cuh"
@@ -23,7 +23,7 @@ extern "C" __global__ void poisson_divergence(double* rows, const float* work, c
 {
     __shared__ double partial[ROW_THREADS];
     int lane = threadIdx.x;
-    Voxel v = {int(blockIdx.z), int(blockIdx.y), lane};
+    Voxel v = {int(blockIdx.z), int(blockIdx.x), lane};
     double sum = 0.0;
     for (; v.x < nx; v.x += ROW_THREADS) {
         long long i = offset_of(v, ny, nx);

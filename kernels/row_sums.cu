@@ -7,7 +7,7 @@
 // work, other, estimate   float32 (nz, ny, nx), rows `..pitch` floats apart
 // dual                    float32 (3, nz, ny, nx), contiguous
 //
-// One block per row: blockIdx.y = y, blockIdx.z = z.  The order of the sum is fixed: same input, same bits.
+// One block per row: blockIdx.x = y, blockIdx.z = z.  The order of the sum is fixed: same input, same bits.
 #ifndef GPUDECON_COMMON
 #include "common.cuh"
 #endif
@@ -31,7 +31,7 @@ __device__ inline double sum_of_block(double value)
 extern "C" __global__ void inner_product(double* rows, const float* work, const float* other, int ny, int nx,
                                          int work_pitch, int other_pitch)
 {
-    Voxel v = {int(blockIdx.z), int(blockIdx.y), 0};
+    Voxel v = {int(blockIdx.z), int(blockIdx.x), 0};
     const float* a = work + offset_of(v, ny, work_pitch);
     const float* b = other + offset_of(v, ny, other_pitch);
     double sum = 0.0;
@@ -43,7 +43,7 @@ extern "C" __global__ void inner_product(double* rows, const float* work, const 
 extern "C" __global__ void tv_gap(double* rows, const float* estimate, const float* dual, float scale_z, float scale_y,
                                   float scale_x, int nz, int ny, int nx, int pitch)
 {
-    Voxel v = {int(blockIdx.z), int(blockIdx.y), int(threadIdx.x)};
+    Voxel v = {int(blockIdx.z), int(blockIdx.x), int(threadIdx.x)};
     long long volume = static_cast<long long>(nz) * ny * nx;
     double sum = 0.0;
     for (; v.x < nx; v.x += ROW_THREADS) {

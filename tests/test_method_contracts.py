@@ -6,6 +6,7 @@ import pytest
 import gpudecon as gd
 from gpudecon.forward import EDGES
 from gpudecon.quality.metrics import nrmse
+from gpudecon.recording import problem_of
 from gpudecon.simulate import phantom
 
 SHAPES = [((7, 20, 23), (5, 6, 9)), ((20, 23), (6, 9)), ((3, 16, 15), (7, 21, 5))]
@@ -102,6 +103,17 @@ def test_extreme_units(scene, method, options, scale):
     expected = gd.deconvolve(image, psf, method, device="cpu", **options)
     restored = gd.deconvolve(image * np.float32(scale), psf, method, device="cpu", **options) / np.float32(scale)
     np.testing.assert_allclose(restored, expected, atol=2e-3 * float(np.abs(expected).max()))
+
+
+@pytest.mark.parametrize(("method", "options"), EVERY)
+@pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[1]])
+def test_estimates_are_laid_out_as_fields(scene, method, options, shape):
+    """The GPU's transforms, which the driver blurs an estimate with, take a pointer and padded rows for granted."""
+    image, psf = scene(*shape)
+    decon = gd.Deconvolver(image.shape, needed(psf, method), method, device="cpu", threads=1, **options)
+    problem = problem_of(image, None, decon.conditions, decon.method, decon._model, (1.0, 1.0, 1.0))
+    estimate, field = next(iter(decon.method.iterate(problem))), decon._model.empty()
+    assert (estimate.shape, estimate.strides, estimate.dtype) == (field.shape, field.strides, field.dtype)
 
 
 @pytest.mark.parametrize("method", list(gd.METHODS))

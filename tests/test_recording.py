@@ -8,6 +8,10 @@ from scipy.stats import norm, poisson
 import gpudecon as gd
 from gpudecon.errors import InputError
 from gpudecon.forward import EDGES
+from gpudecon.methods.noise import snr_of
+from gpudecon.methods.record import Record
+from gpudecon.pilot import survey
+from gpudecon.recording import Conditions, problem_of
 
 COMBINATIONS = [
     {},
@@ -118,6 +122,40 @@ def test_a_constant_background_image_is_its_number(rng, smooth, edges, options):
     assert (number == field).all()
 
 
+@pytest.mark.parametrize("camera", [None, gd.Camera(offset=100.0, read_noise=2.0)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_dead_pixel_in_the_background_image_changes_next_to_nothing(rng, asymmetric_psf, camera, masked):
+    """Neither what is restored elsewhere, nor the level, the SNR and what follows from it."""
+    truth = np.zeros((12, 32, 33))
+    truth[6, 16, 16], truth[4, 10:20, 8] = 40000, 3000
+    psf = asymmetric_psf((5, 7, 7))
+    image = (rng.poisson(blurred(truth, psf) + 20) + 100).astype(np.float32)
+    field = np.full(truth.shape, 120.0)
+    field[2, 25, 25] = 0
+    mask = rng.random(truth.shape) > 0.1 if masked else None
+    options = {"camera": camera, "device": "cpu", "threads": 1}
+
+    def found(background):
+        decon = gd.Deconvolver(image.shape, psf, back_projector="wb", background=background, **options)
+        problem = problem_of(image, mask, decon.conditions, decon.method, decon._model, (1.0, 1.0, 1.0))
+        plain = gd.deconvolve(image, psf, mask=mask, background=background, iterations=20, **options)
+        return plain.sum(dtype=float), snr_of(problem), decon.method.settled(problem).alpha, problem.background
+
+    # the light that the voxel itself then has, 20 above the offset or 120 without one, is less than 1 % of all
+    assert found(field) == pytest.approx(found(120.0), rel=0.01)
+
+
+def test_a_part_splits_its_background_image_as_the_whole_did(rng, asymmetric_psf):
+    """Its own median would be another one."""
+    field = 20 + 30.0 * (np.arange(30) > 17) + np.zeros((6, 20, 1))
+    image = rng.poisson(field).astype(np.float32)
+    decon = gd.Deconvolver(image.shape, asymmetric_psf((3, 3, 3)), background=field, device="cpu", iterations=1)
+    record = Record(decon.decide(image).recorded, is_part=True)
+    problem = problem_of(image, None, Conditions(field + 7), decon.method, decon._model, (1.0, 1.0, 1.0), record)
+    assert problem.background == np.median(field)
+    np.testing.assert_allclose(problem.background + problem.background_image, field + 7)
+
+
 @each_edge
 def test_a_ramp_of_background_is_removed(rng, asymmetric_psf, edges):
     truth = np.zeros((7, 30, 31))
@@ -216,3 +254,32 @@ def test_what_cannot_be_is_refused(asymmetric_psf, given, message):
     image, psf = np.ones((4, 8, 9), np.float32), asymmetric_psf((3, 3, 3))
     with pytest.raises(InputError, match=message):
         gd.deconvolve(image, psf, device="cpu", **given)
+
+
+@pytest.mark.parametrize("method", [name for name, kind in gd.METHODS.items() if hasattr(kind, "iterations")])
+@pytest.mark.parametrize("level", [99, 100])
+def test_an_image_that_is_not_above_the_offset_is_refused(asymmetric_psf, method, level):
+    """Iterations divide by its highest value.  A part of a brighter one may be as dark, and is."""
+    psf, camera = asymmetric_psf((3, 3, 3)), gd.Camera(offset=100.0)
+    dark = np.full((4, 8, 9), level, np.uint16)
+    dark[2, 4, 4] = 98
+    options = {"camera": camera, "device": "cpu", "iterations": 3}
+    with pytest.raises(InputError, match=f"largest value {level} is not above the background 100 .*nothing is left"):
+        gd.deconvolve(dark, psf, method, **options)
+    decon = gd.Deconvolver(dark.shape, psf, method, **options)
+    if decon.method.divisible:
+        bright = dark + np.uint16(50) * (np.arange(9) > 6).astype(np.uint16)
+        assert np.isfinite(gd.deconvolve(dark, psf, method, constants=decon.decide(bright), **options)).all()
+
+
+def test_nan_is_not_saturated(asymmetric_psf):
+    """It is refused, by a survey too; infinity is above any level."""
+    image = np.ones((4, 8, 9), np.float32)
+    image[2, 4, 4] = np.inf
+    options = {"saturation": 1000.0, "iterations": 2, "device": "cpu"}
+    assert np.isfinite(gd.deconvolve(image, asymmetric_psf((3, 3, 3)), **options)).all()
+    image[2, 4, 5] = np.nan
+    with pytest.raises(InputError, match="holds 1 NaN or infinite voxels"):
+        gd.deconvolve(image, asymmetric_psf((3, 3, 3)), **options)
+    with pytest.raises(InputError, match="holds 1 NaN or infinite voxels"):
+        survey(image.__getitem__, [...], Conditions(0.0, None, 1000.0))

@@ -69,6 +69,11 @@ class Backend(Protocol):
     @property
     def ops(self) -> Ops: ...
 
+    @property
+    def largest_transform(self) -> int | None:
+        """The most numbers in a field that `plan` takes, the unused ones of its rows included; None: any."""
+        ...
+
     def active(self) -> AbstractContextManager[None]:
         """Within it, arrays are made on this device; its memory errors are raised as `DeviceMemoryError`."""
         ...
@@ -91,11 +96,17 @@ class Backend(Protocol):
         ...
 
     def send(self, array: Any) -> Transfer:
-        """Begin to bring a NumPy array to this device, beside what is computed there; from any thread."""
+        """Begin to bring a NumPy array to this device, beside what is computed there; from any thread.
+
+        Where there is no room for it now, it arrives as it is: `upload` what has arrived.
+        """
         ...
 
     def fetch(self, array: Array) -> Transfer:
-        """Begin to bring a contiguous array of this device to the host; what made it may still be at work."""
+        """Begin to bring a contiguous array of this device to the host; what made it may still be at work.
+
+        An array that is no device's own has arrived.
+        """
         ...
 
     def owns(self, array: Any) -> bool:

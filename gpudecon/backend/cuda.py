@@ -250,7 +250,7 @@ class CudaOps:
         _, *row_sizes = _box(image, work)
         scene = _scene(image, background, background_image, mask, floor)
         arguments = rows, work, image, *scene, domain_y, pitch, *row_sizes
-        self._launch("poisson_divergence", (nz, ny, ROW_THREADS), arguments)
+        self._launch("poisson_divergence", _row_blocks(rows), arguments)
 
     def store_cropped(self, out: Array, source: Array, scale: float, offset: float) -> None:
         if out.dtype == np.int16:
@@ -298,7 +298,7 @@ class CudaOps:
         nz, ny, nx = work.shape
         _sizes(rows, np.float64, (nz, ny))
         sizes = np.int32(ny), np.int32(nx), _pitch(work, work.shape), _pitch(other, work.shape)
-        self._launch("inner_product", (nz, ny, ROW_THREADS), (rows, work, other, *sizes))
+        self._launch("inner_product", _row_blocks(rows), (rows, work, other, *sizes))
 
     def tv_dual(
         self,
@@ -335,7 +335,16 @@ class CudaOps:
         _sizes(rows, np.float64, (nz, ny))
         _sizes(dual, np.float32, (3, *estimate.shape))
         scalars = map(np.float32, (scale_z, scale_y, scale_x))
-        self._launch("tv_gap", (nz, ny, ROW_THREADS), (rows, estimate, dual, *scalars, *_domain(estimate)))
+        self._launch("tv_gap", _row_blocks(rows), (rows, estimate, dual, *scalars, *_domain(estimate)))
+
+
+def _row_blocks(rows: Array) -> Extent:
+    """The extent of a kernel with one block for each of ``rows``.
+
+    y goes along the grid's x: along its y it has at most 65535 blocks, and tall images have more rows.
+    """
+    nz, ny = rows.shape
+    return nz, 1, ny * ROW_THREADS
 
 
 def _pitch(array: Array | None, shape: tuple[int, ...]) -> np.int32:

@@ -16,7 +16,7 @@ import numpy as np
 from gpudecon.backend.cuda import CudaOps, RawModuleLauncher
 from gpudecon.backend.fft_length import fastest_shape, shape_cost
 from gpudecon.backend.ops import Array
-from gpudecon.backend.transfer import CupyTransfers, Transfer
+from gpudecon.backend.transfer import Arrived, CupyTransfers, Transfer
 from gpudecon.errors import DeviceError, DeviceMemoryError, InputError
 
 LARGEST_ELEMENTS = 2**31 - 1  # cuFFT's 32-bit plans
@@ -68,6 +68,8 @@ def _missing_library() -> str | None:
 
 class CupyBackend:
     """GPU number ``index`` with at most ``memory_limit`` bytes in its pool (default: what the card has)."""
+
+    largest_transform = LARGEST_ELEMENTS
 
     def __init__(self, index: int = 0, *, memory_limit: int | None = None) -> None:
         import cupy
@@ -129,7 +131,7 @@ class CupyBackend:
         return self._transfers.send(array)
 
     def fetch(self, array: Array) -> Transfer:
-        return self._transfers.fetch(array)
+        return self._transfers.fetch(array) if self.owns(array) else Arrived(array)
 
     def owns(self, array: Any) -> bool:
         return isinstance(array, self.xp.ndarray) and array.device.id == self._device.id
@@ -186,6 +188,7 @@ class CupyFFT:
         return spectrum, spectrum.view(np.float32)[..., :nx]
 
     def forward(self, source: Array, spectrum: Array) -> None:
+        check_field(source, self.shape)
         self._forward.fft(source, spectrum, self._cupy.cuda.cufft.CUFFT_FORWARD)
 
     def inverse(self, spectrum: Array, real: Array) -> None:
@@ -198,6 +201,19 @@ class CupyFFT:
         self.forward(source, spectrum)
         self._ops.multiply_otf(spectrum, otf, conjugate)
         self.inverse(spectrum, real)
+
+
+def check_field(real: Array, shape: tuple[int, int, int]) -> None:
+    """Refuse what is no real view of a field: cuFFT gets a pointer and takes the rows to be padded."""
+    _, ny, nx = shape
+    row = 4 * 2 * (nx // 2 + 1)
+    strides = (ny * row, row, 4)
+    is_laid_out = all(n == 1 or a == b for n, a, b in zip(real.shape, real.strides, strides, strict=True))
+    if real.dtype != np.float32 or real.shape != shape or not is_laid_out:
+        raise TypeError(
+            f"The transform takes the real view of a field, float32 {shape} with strides {strides}, "
+            f"not {real.dtype} {real.shape} with strides {real.strides}."
+        )
 
 
 def _dotted(version: int) -> str:

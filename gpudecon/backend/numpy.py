@@ -28,6 +28,7 @@ class NumpyBackend:
 
     name = "cpu"
     xp = np
+    largest_transform = None
 
     def __init__(self, threads: int | None = None, fft: str = "auto") -> None:
         self.slabs = Slabs(threads or available_cores())

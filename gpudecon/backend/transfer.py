@@ -53,7 +53,7 @@ class CupyTransfers:
             pinned = cupyx.empty_pinned(array.shape, array.dtype)
             pinned[...] = array
             there.set(pinned, self._up)
-            return _Sent(there, pinned, self._up.record())
+            return _Sent(self._device, there, pinned, self._up.record())
 
     def fetch(self, array: Array) -> Transfer:
         """To the host, once all is done that was asked of the current stream so far."""
@@ -69,6 +69,7 @@ class CupyTransfers:
 
 @dataclass(frozen=True)
 class _Sent:
+    device: Any
     there: Array
     pinned: Any  # is read until the event
     event: Any
@@ -76,7 +77,8 @@ class _Sent:
     def wait(self) -> Array:
         import cupy
 
-        cupy.cuda.get_current_stream().wait_event(self.event)
+        with self.device:  # each has a current stream of its own
+            cupy.cuda.get_current_stream().wait_event(self.event)
         return self.there
 
 

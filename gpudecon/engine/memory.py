@@ -208,17 +208,18 @@ class _Count:
 
     @property
     def temporary(self) -> int:
-        """Arrays that the greediest operation of an iteration makes."""
-        method = self.method
-        if self.threads == 0:
-            return 0
-        if self.psf_shape is None and self.box[0] == 1:
+        """Arrays that the greediest operation of an iteration makes; on a GPU those of array functions, not kernels."""
+        method, is_on_gpu = self.method, self.threads == 0
+        is_filter = not self.is_iterative and method.name != "tv"
+        if self.psf_shape is None and self.box[0] == 1 and (is_filter or not is_on_gpu):
             return FLAT * self.image
-        if method.name == "median":
+        if method.name == "median" and not is_on_gpu:
             voxels = math.prod(self.box)
             return SAMPLED * (voxels // -(-voxels // SAMPLE)) * (method.arrays > 2)
-        if not self.is_iterative and method.name != "tv":
+        if is_filter:
             return FILTERED * self.plane
+        if is_on_gpu:
+            return 0
         slabs = OPERATION.get(method.name, 0.0)
         if getattr(method, "acceleration", "none") != "none":
             slabs = MOMENTUM
@@ -234,7 +235,7 @@ class _Count:
     @property
     def statistics(self) -> int:
         """Planes in double precision, from which spectra are gathered."""
-        return STATISTICS * self.plane * (self.threads > 0)
+        return STATISTICS * self.plane
 
     @property
     def differences(self) -> int:

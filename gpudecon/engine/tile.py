@@ -272,9 +272,10 @@ class Worker:
 
     def _whole(self, task: Task, block: Array, callback: Callback, divergence_every: int) -> Array:
         decon = self._deconvolver(task, self.plan.tiling.read_shape)
-        restored = decon(block, callback, divergence_every=divergence_every)
-        core = restored[self._box(task.tile.crop)]
-        return core if core.shape == restored.shape else core.copy()  # lest the margin waits with it
+        with self._backend.active():
+            restored = decon(self._backend.upload(block), callback, divergence_every=divergence_every)
+            core = restored[self._box(task.tile.crop)]
+            return core if core.shape == restored.shape else core.copy()  # lest the margin waits with it
 
     def _half(self, trouble: str) -> Halving:
         self._decon = None
@@ -296,7 +297,8 @@ class Worker:
             with self._backend.active():
                 core = self._backend.xp.empty(self._shape(_lengths(task.tile.core)), np.float32)
                 for piece in halving.pieces(task.tile):
-                    restored = decon(block[self._box(piece.window)], callback, divergence_every=0)
+                    window = self._backend.upload(block[self._box(piece.window)])
+                    restored = decon(window, callback, divergence_every=0)
                     core[self._box(piece.core)] = restored[self._box(piece.crop)]
         except MemoryError as error:
             raise self._exhausted(str(error)) from error

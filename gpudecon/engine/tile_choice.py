@@ -41,17 +41,24 @@ class Choice:
 
 @dataclass(frozen=True)
 class Candidate:
-    """Cores of one shape with the chunks in them, the padded shape, the bytes, and the cost of the whole stack."""
+    """Cores of one shape with the chunks in them, the padded shape, the bytes, and the cost of the whole stack.
+
+    ``is_transformable``: the backend has transforms so large.
+    """
 
     tiling: Tiling
     chunks: Shape
     padded_shape: Shape
     buffers: dict[str, int]
     cost: float
+    is_transformable: bool
 
     @property
     def bytes(self) -> int:
         return sum(self.buffers.values())
+
+    def fits(self, most: int) -> bool:
+        return self.is_transformable and self.bytes <= most
 
     @property
     def waste(self) -> float:
@@ -66,18 +73,20 @@ def choose_tile(job: Job, backend: Backend, *, sharded: bool, memory: int | None
     if tile is not None:
         chosen, limit = choosing.candidate(*_rounded(choosing.stack, tile)), "the tile that was asked for"
         choosing.check_cut(chosen)
-        _check_fits(chosen, most if memory is not None else available, "This tile")
+        choosing.check_fits(chosen, most if memory is not None else available, "This tile", "give a smaller one")
     else:
         whole = choosing.candidate(choosing.stack, _chunks_of(choosing.stack, choosing.stack))
         if choosing.halo is None:
             chosen = whole
             most = most if memory is not None else available
-            _check_fits(chosen, most, f"{choosing.reason}: restoring the whole stack")
+            choosing.check_fits(chosen, most, f"{choosing.reason}: restoring the whole stack", "crop the image")
             limit = "the image, which cannot be cut"
-        elif whole.bytes <= most:
+        elif whole.fits(most):
             chosen, limit = whole, "the image, which fits whole"
         else:
             chosen = choosing.search(most)
+            if choosing.is_transform_short or whole.bytes <= most:
+                limit = f"the largest transform of {backend.name}, {backend.largest_transform} numbers"
     shards = _shards(chosen) if sharded else None
     unit = shards or chosen.chunks
     tiling = Tiling(chosen.tiling.stack, chosen.tiling.core_shape, chosen.tiling.halo, unit)
@@ -85,7 +94,10 @@ def choose_tile(job: Job, backend: Backend, *, sharded: bool, memory: int | None
 
 
 class _Choosing:
-    """What a job says about its tiles."""
+    """What a job says about its tiles.
+
+    After `search`, ``is_transform_short`` says whether it left out what fitted the memory but not a transform.
+    """
 
     def __init__(self, job: Job, backend: Backend) -> None:
         self._job, self._backend = job, backend
@@ -105,6 +117,7 @@ class _Choosing:
             held_out=job.stop == "auto",
         )
         self.reason = ""
+        self.is_transform_short = False
         self.halo = self._halo(psfs)
 
     def _halo(self, psfs: list[PSF]) -> Shape | None:
@@ -129,7 +142,22 @@ class _Choosing:
         padded = read if self._psf is None else padded_shape(read, self._psf, job.edges, backend)
         buffers = tile_buffers(job.method, tiling, self._psf, job.edges, backend, self._dtype, self._handling)
         cost = math.prod(read) if self._psf is None else backend.transform_cost(padded)
-        return Candidate(tiling, chunks, padded, buffers, len(tiling) * cost)
+        numbers, largest = math.prod(padded[:2]) * 2 * (padded[2] // 2 + 1), backend.largest_transform
+        is_transformable = self._psf is None or largest is None or numbers <= largest
+        return Candidate(tiling, chunks, padded, buffers, len(tiling) * cost, is_transformable)
+
+    def check_fits(self, candidate: Candidate, most: int, what: str, advice: str) -> None:
+        """Refuse a candidate without an alternative."""
+        if candidate.bytes > most:
+            raise InputError(
+                f"{what} needs {in_words(candidate.bytes)} of memory, but {in_words(most)} may be used; "
+                f"allow more, or {advice}."
+            )
+        if not candidate.is_transformable:
+            raise InputError(
+                f"{what} needs a transform of {candidate.padded_shape}, but those of {self._backend.name} have at most "
+                f"{self._backend.largest_transform} numbers; use device 'cpu', or {advice}."
+            )
 
     def check_cut(self, candidate: Candidate) -> None:
         if self.halo is None and len(candidate.tiling) > 1:
@@ -146,11 +174,7 @@ class _Choosing:
         )
         (z, cz), (y, cy), (x, cx) = along_z[-1], along_y[-1], along_x[-1]
         smallest = self.candidate((z, y, x), (cz, cy, cx))
-        if smallest.bytes > most:
-            raise InputError(
-                f"The smallest tile needs {in_words(smallest.bytes)} of memory, but {in_words(most)} may be used; "
-                "allow more, or give a smaller PSF."
-            )
+        self.check_fits(smallest, most, "The smallest tile", "give a smaller PSF")
         uncut = self._cheapest(along_z[:1], along_y, along_x, most)
         if uncut is not None and uncut.waste <= WHOLE_Z / SLACK:
             return uncut  # no cut can be so much cheaper
@@ -184,8 +208,9 @@ class _Choosing:
                 continue
             found = self.candidate(core, chunks)
             cheapest_voxel = min(cheapest_voxel, found.cost / voxels)
-            if found.bytes > most:
+            if not found.fits(most):
                 too_large.append(core)
+                self.is_transform_short |= found.bytes <= most
             elif best is None or found.cost < best.cost:
                 best = found
         return best
@@ -260,14 +285,6 @@ def _limit(backend: Backend, memory: int | None) -> tuple[int, str, int]:
         return int(SHARE * free), f"half of the memory that is free, {in_words(int(SHARE * free))}", free
     most = int((1 - RESERVE) * free)
     return most, f"the free memory of {backend.name}, {in_words(free)}, less a reserve", most
-
-
-def _check_fits(candidate: Candidate, most: int, what: str) -> None:
-    if candidate.bytes > most:
-        raise InputError(
-            f"{what} needs {in_words(candidate.bytes)} of memory, but {in_words(most)} may be used; "
-            "allow more, or crop the image."
-        )
 
 
 def _three(shape: tuple[int, ...]) -> Shape:

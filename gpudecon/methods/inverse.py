@@ -76,4 +76,6 @@ class InverseFilter:
             if self.below == "zero":
                 spectrum[z] *= amplitude >= eps
         model.fft.inverse(spectrum, model.work)
-        yield model.work.copy()  # the model's field stays free for whoever looks at the result
+        restored = model.empty()  # the model's field stays free for whoever looks at the result
+        restored[...] = model.work
+        yield restored

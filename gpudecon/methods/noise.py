@@ -40,7 +40,8 @@ def snr_of(problem: Problem) -> float:
 
     That is s / sqrt(s + b) with s and b in photo-electrons.  The brightest 10^-4 of the voxels are found in the image
     after smoothing with the PSF, so that spikes of noise are not taken for them, and their level is the mean of the
-    image itself there.  The background is the given one, or the darkest 1 % after smoothing if these are brighter.
+    image itself there.  The background is the given one, or the darkest 1 % after smoothing if these are brighter.  An
+    image of the background is taken off first: what varies in it is no structure.
     """
     xp = problem.backend.xp
     smooth, unit = _smoothed(problem), 1 / problem.highest
@@ -69,10 +70,15 @@ def snr_of(problem: Problem) -> float:
 
 
 def _smoothed(problem: Problem) -> Array:
-    """The mean of the measured voxels around each, weighed by the PSF; without a PSF, over 3 voxels along each axis."""
+    """The mean of the measured voxels around each, weighed by the PSF; without a PSF, over 3 voxels along each axis.
+
+    Of the image less what varies in its background.
+    """
     model, xp = problem.model, problem.backend.xp
     if isinstance(model, Unblurred):
         smooth = problem.image.astype(np.float32)
+        if problem.background_image is not None:
+            smooth -= problem.background_image
         for axis, n in enumerate(smooth.shape):
             wide = xp.pad(smooth, [(int(a == axis), int(a == axis)) for a in range(3)], mode="edge")
             smooth = sum(wide[(slice(None),) * axis + (slice(i, n + i),)] for i in range(3)) / 3
@@ -81,7 +87,11 @@ def _smoothed(problem: Problem) -> Array:
     weights = problem.weights(data)
     nz, ny, nx = model.data_shape
     model.work[...] = 0
-    model.work[:nz, :ny, :nx] = data.image if data.mask is None else data.image * data.mask
+    model.work[:nz, :ny, :nx] = data.image
+    if data.background_image is not None:
+        model.work[:nz, :ny, :nx] -= data.background_image
+    if data.mask is not None:
+        model.work[:nz, :ny, :nx] *= data.mask
     model.adjoint()
     smooth = model.crop(model.work)
     return smooth.copy() if weights is None else smooth * model.crop(weights)

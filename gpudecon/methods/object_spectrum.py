@@ -41,7 +41,8 @@ def signal_to_noise(problem: Problem) -> SignalToNoise | None:
     noise, is_reliable = noise_power(problem, spectrum)
     step = min(1 / (n * v) for n, v in zip(model.domain, problem.voxel_um, strict=True) if n > 1)
     shells = int(max(float(length.max()) for length in frequency_lengths(problem)) / step) + 1
-    sums = xp.zeros((3, shells), np.float64)
+    sums = np.zeros((3, shells))
+    download = problem.backend.download
     twice = column_multiplicity(problem)
     for z, length in enumerate(frequency_lengths(problem)):
         transfer = (xp.abs(model.otf[z]).astype(np.float64) * model.size) ** 2
@@ -49,10 +50,11 @@ def signal_to_noise(problem: Problem) -> SignalToNoise | None:
         if z == 0:
             weight[0, 0] = 0.0  # the mean is no part of the spectrum
         power = xp.abs(spectrum[z]).astype(np.float64) ** 2
-        index = (length / step).astype(np.int64).ravel()
+        # on the host: CuPy's bincount adds in any order, and the filter would have other bits each time
+        index = download((length / step).astype(np.int64)).ravel()
         for row, values in zip(sums, (weight * power, weight * transfer, weight), strict=True):
-            row += xp.bincount(index, weights=values.ravel(), minlength=shells)
-    energy, transfer, count = problem.backend.download(sums)
+            row += np.bincount(index, weights=download(values).ravel(), minlength=shells)
+    energy, transfer, count = sums
     signal = energy - count * noise
     clear = (count > 0) & (signal > SIGNIFICANT * noise * np.sqrt(count))
     k = (np.arange(shells) + 0.5) * step

@@ -95,9 +95,9 @@ class Problem:
 class Method(Protocol):
     """A restoration method: a frozen dataclass whose fields are its options, and one generator.
 
-    `iterate` yields the current estimate on the domain after every iteration; a direct filter yields once.  The yielded
-    array is valid until the next step, and ``problem.model.work`` is free for others meanwhile.  Stopping, callbacks,
-    timing and checks are the driver's.
+    `iterate` yields the current estimate after every iteration, in the layout of ``problem.model.empty()``, which the
+    GPU's transforms ask for; a direct filter yields once.  The yielded array is valid until the next step, and
+    ``problem.model.work`` is free for others meanwhile.  Stopping, callbacks, timing and checks are the driver's.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]

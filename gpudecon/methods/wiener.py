@@ -125,7 +125,7 @@ def least_risk_ratio(problem: Problem) -> float:
 def filtered(
     problem: Problem, *, noise_to_signal: float, gamma: float, nonnegative: bool, keep_mean: bool = False
 ) -> Array:
-    """The image after ``conj(H) G / (|H|^2 + noise_to_signal + gamma L^2)``, in an array of its own."""
+    """The image after ``conj(H) G / (|H|^2 + noise_to_signal + gamma L^2)``, in a field of its own."""
     model, ops = problem.model, problem.backend.ops
     spectrum = image_spectrum(problem)
     mean = _mean(problem, spectrum) if keep_mean else 0.0
@@ -135,7 +135,7 @@ def filtered(
 
 
 def _radially_filtered(problem: Problem, signal: SignalToNoise, *, nonnegative: bool) -> Array:
-    """The image after ``conj(H) G / (|H|^2 + S_n / S_f(|k|))``, in an array of its own; the mean is kept."""
+    """The image after ``conj(H) G / (|H|^2 + S_n / S_f(|k|))``, in a field of its own; the mean is kept."""
     model, xp = problem.model, problem.backend.xp
     ratio = 1 / np.maximum(signal.ratio, 1e-12)
     if not signal.is_reliable:
@@ -159,10 +159,11 @@ def _mean(problem: Problem, spectrum: Array) -> float:
 
 
 def _restored(problem: Problem, missing: float, nonnegative: bool) -> Array:
-    """The inverse transform of the model's spectrum and ``missing`` light, in an array of its own."""
+    """The inverse transform of the model's spectrum and ``missing`` light, in a field of its own."""
     model = problem.model
     model.fft.inverse(model.spectrum, model.work)
-    restored = model.work.copy()  # the model's field stays free for whoever looks at the result
+    restored = model.empty()  # the model's field stays free for whoever looks at the result
+    restored[...] = model.work
     if missing:
         restored += np.float32(missing)
     if nonnegative:

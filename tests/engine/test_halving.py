@@ -3,6 +3,7 @@
 import importlib
 import itertools
 import weakref
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 import gpudecon as gd
 from gpudecon.backend.numpy import NumpyBackend
+from gpudecon.backend.transfer import Arrived
 from gpudecon.engine.halving import Halving
 from gpudecon.engine.memory import padded_shape
 from gpudecon.engine.run import run
@@ -77,8 +79,90 @@ def limited(monkeypatch):
     return limit
 
 
+class Downloaded(np.ndarray):
+    """An array of the host."""
+
+
+class OnDevice(np.ndarray):
+    """An array that no downloaded one can be assigned to, and that is worked on where the device is active only."""
+
+    active = 0
+    __cuda_array_interface__ = None
+
+    def copy(self, order="C"):
+        assert OnDevice.active
+        return super().copy(order)
+
+    def __setitem__(self, box, values):
+        assert OnDevice.active
+        assert not isinstance(values, Downloaded)
+        super().__setitem__(box, values)
+
+    def get(self):
+        return np.array(self)
+
+
+class Apart(Small):
+    """As `Small`, with arrays of its own, and without room for what is sent ahead."""
+
+    class xp:
+        empty = staticmethod(lambda *of: np.empty(*of).view(OnDevice))
+
+        def __getattr__(self, name):
+            return getattr(np, name)
+
+    xp = xp()
+
+    @contextmanager
+    def active(self):
+        OnDevice.active += 1
+        try:
+            yield
+        finally:
+            OnDevice.active -= 1
+
+    def upload(self, array):
+        assert OnDevice.active
+        return np.ascontiguousarray(array).view(OnDevice)
+
+    def download(self, array):
+        return np.array(array).view(Downloaded)
+
+    def owns(self, array):
+        return isinstance(array, OnDevice)
+
+    def fetch(self, array):
+        assert self.owns(array)
+        return Arrived(array.get())
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_tiles_that_there_was_no_room_to_send_ahead(exact, monkeypatch, missing):
+    """They are brought to the device when it is their turn, whole or in halves."""
+    job, plan = exact("expected.ome.zarr")
+    run(job, plan)
+    job, plan = exact("out.ome.zarr")
+    most, alive = tile_voxels(job, plan) - missing, weakref.WeakSet()
+    for module in ("gpudecon.deconvolve", "gpudecon.engine.tile"):
+        monkeypatch.setattr(
+            importlib.import_module(module),
+            "get_backend",
+            lambda device, threads: Apart(most, alive, threads=threads),
+        )
+    with pytest.warns(gd.GpudeconWarning, match="in halves") if missing else nullcontext():
+        run(job, plan)
+    expected, found = (gd.read(plan.output.replace("out", name)).volume() for name in ("expected", "out"))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * expected.max())
+
+
 def voxels(plan):
     return int(np.prod(plan.needs.padded_shape))
+
+
+def tile_voxels(job, plan):
+    """Where the halo is not the planned one."""
+    (psf,) = job.psfs
+    return int(np.prod(padded_shape(plan.tiling.read_shape, psf.shape, "extend", NumpyBackend())))
 
 
 @pytest.fixture
@@ -96,8 +180,7 @@ def test_too_little_memory_for_a_tile_but_enough_for_half(exact, limited):
     job, plan = exact("whole.ome.zarr")
     run(job, plan)
     job, plan = exact("halves.ome.zarr")
-    (psf,) = job.psfs
-    limited(int(np.prod(padded_shape(plan.tiling.read_shape, psf.shape, "extend", NumpyBackend()))) - 1)
+    limited(tile_voxels(job, plan) - 1)
     with pytest.warns(gd.GpudeconWarning, match=r"no room.*restored in halves of \(5, \d+, \d+\)") as said:
         record = run(job, plan).record
     assert len(said) == 1

@@ -63,7 +63,7 @@ def scene():
     return make
 
 
-def peaks(scene, method, shape, psf_shape, edges, dtype=np.float32, fft="auto", stop="fixed"):
+def peaks(scene, method, shape, psf_shape, edges, dtype=np.float32, fft="auto", stop="fixed", callback=None):
     """(measured, predicted) bytes beside the image.
 
     NumPy's arrays: what FFT libraries allocate beside them is a line of samples for each thread.
@@ -77,7 +77,7 @@ def peaks(scene, method, shape, psf_shape, edges, dtype=np.float32, fft="auto", 
         gc.collect()
         tracemalloc.start()
         before = tracemalloc.get_traced_memory()[0]
-        gd.deconvolve(image, psf, method, edges=edges, stop=stop)
+        gd.deconvolve(image, psf, method, edges=edges, stop=stop, callback=callback)
         measured = tracemalloc.get_traced_memory()[1] - before
         tracemalloc.stop()
     kernel = None if psf is None else psf_shape
@@ -145,3 +145,32 @@ def test_what_makes_a_restoration_larger():
     assert plain < restoration_bytes(gd.RichardsonLucy(), shape, psf, "extend", get_backend("cpu", threads=2))
     in_double = restoration_bytes(gd.RichardsonLucy(), shape, psf, "extend", backend, np.float64)
     assert in_double == plain + 4 * 40 * 200 * 200
+
+
+def test_looks_at_the_divergence_take_no_copy_of_the_image(scene):
+    plain, watched = (
+        peaks(scene, gd.RichardsonLucy(2), VOLUME, PSF_SHAPE, "extend", np.uint16, callback=callback)[0]
+        for callback in (None, lambda *_: None)
+    )
+    assert watched < plain + 1.5 * math.prod(VOLUME)  # a float32 copy has four times as many bytes
+
+
+class Gpu:
+    """What is asked of a GPU's backend."""
+
+    padded_shape = staticmethod(NumpyBackend(1).padded_shape)
+
+
+@pytest.mark.parametrize(("method", "options"), CASES)
+def test_a_gpu_makes_planes_in_double_precision_too(method, options):
+    """Of a 2-D image these are all of it: at least the 14 half planes for automatic constants and 4 for filters."""
+    made = make_method(method, options)
+    shape, psf = (3000, 2000), (31, 31) if gd.METHODS[method].needs_psf else None
+    buffers = restoration_buffers(made, shape, psf, "extend", Gpu(), np.uint16)
+    temporary = sum(size for name, size in buffers.items() if name in ("statistics", "temporary arrays"))
+    if made.name in ("wiener", "cls"):
+        assert temporary >= 14 * 4 * math.prod(shape)
+    elif made.name in ("inverse", "median", "homomorphic"):
+        assert temporary >= 4 * 4 * math.prod(shape)
+    part = restoration_buffers(made, shape, psf, "extend", Gpu(), np.uint16, part=True)
+    assert sum(part.values()) <= sum(buffers.values())

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import gpudecon as gd
 from gpudecon.backend import get_backend
+from gpudecon.backend.numpy import NumpyBackend
 from gpudecon.engine.job import Job
 from gpudecon.engine.plan import Plan, plan_job
 from gpudecon.errors import GpudeconWarning, InputError
@@ -199,6 +200,48 @@ def test_what_cannot_be_cut_says_what_it_needs(path, change, words):
 def test_too_little_memory_says_what_the_smallest_tile_needs(path):
     with pytest.raises(InputError, match=r"The smallest tile needs .* but 100\.00 MiB may be used"):
         plan_of(path, (40, 500, 500), memory=100 << 20)
+
+
+class Short(NumpyBackend):
+    """A device with much memory and transforms of at most 2^24 numbers."""
+
+    name, largest_transform = "cuda:0", 1 << 24
+
+    def memory(self):
+        return 1 << 40, 1 << 40
+
+
+def test_what_the_device_cannot_transform_is_cut(path):
+    shape = (40, 1100, 1300)
+    plan = plan_of(path, shape, backend=Short(threads=1))
+    z, y, x = plan.needs.padded_shape
+    assert len(plan.tiling) > 1
+    assert z * y * 2 * (x // 2 + 1) <= 1 << 24
+    assert plan.needs.limit == "the largest transform of cuda:0, 16777216 numbers"
+    assert len(plan_of(path, (40, 300, 300), backend=Short(threads=1)).tiling) == 1
+    unblurred = plan_of(path, shape, method=gd.Median(), backend=Short(threads=1))
+    assert len(unblurred.tiling) == 1  # nothing is transformed
+    with_less = plan_of(path, shape, memory=400 << 20, backend=Short(threads=1))
+    assert with_less.needs.limit == "the memory allowed, 400.00 MiB"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"tile": (40, 1100, 1300)}, r"This tile needs a transform of \(44, .* 16777216 numbers; .* a smaller one"),
+        (
+            {"edges": "periodic"},
+            r"restoring the whole stack needs a transform of \(40, 1100, 1300\), but those of cuda",
+        ),
+        (
+            {"psf": (40, 1000, 1000)},
+            "The smallest tile needs a transform of .*; use device 'cpu', or give a smaller PSF",
+        ),
+    ],
+)
+def test_what_the_device_can_neither_transform_nor_cut_is_refused(path, given, words):
+    with pytest.raises(InputError, match=words):
+        plan_of(path, (40, 1100, 1300), backend=Short(threads=1), **given)
 
 
 def test_resume_keeps_the_tiles(path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from gpudecon.backend.cuda import KERNELS, CudaOps
 from gpudecon.backend.ops import NumpyOps
 from gpudecon.backend.slabs import Slabs
 
@@ -135,6 +136,16 @@ def test_poisson_divergence(device, rng, domain, box, dtype, full):
     assert (np.abs(actual - expected) <= atol).all()
     assert (np.abs(actual - kl_div(image, model).sum(axis=2)) <= atol).all()
     assert_array_equal(after_kernel(device, "poisson_divergence", arguments)["rows"], actual)
+
+
+@pytest.mark.parametrize("method", ["poisson_divergence", "inner_product", "tv_gap"])
+def test_rows_of_a_tall_image_fit_into_the_grid(rng, method):
+    """2^31 - 1 blocks along x, but 65535 along y and z (CUDA C++ Programming Guide, compute capabilities)."""
+    grids = []
+    ops = CudaOps(lambda kernel, extent, _: grids.append(KERNELS[kernel].grid(extent)))
+    getattr(ops, method)(*EXAMPLES[method](rng, (1, 70000, 4), (1, 70000, 3)).values())
+    [(x, y, z)] = grids
+    assert (x, y, z) == (70000, 1, 1)
 
 
 def test_poisson_divergence_of_black_pixels_under_a_bright_model(device):
