@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from gpudecon.errors import InputError
+from gpudecon.image import checked_voxel_um
 from gpudecon.methods import Method
 from gpudecon.methods.reach import Spread
 from gpudecon.psf.psf import PSF
@@ -30,9 +31,12 @@ def halo(
         psf = None
     elif psf is None:
         raise InputError(f"{method.name} needs a PSF; its halo depends on it.")
-    elif voxel_um and psf.voxel_um and not np.allclose(psf.voxel_um, voxel_um, rtol=1e-3):
+    dimensions = 3 if psf is None else psf.array.ndim
+    if voxel_um is not None:
+        dimensions = 2 if psf is None and np.size(voxel_um) == 2 else dimensions
+        voxel_um = checked_voxel_um(voxel_um, dimensions)
+    if psf is not None and voxel_um and psf.voxel_um and not np.allclose(psf.voxel_um, voxel_um, rtol=1e-3):
         psf = psf.resample(voxel_um)
-    dimensions = len(voxel_um or ()) or (3 if psf is None else psf.array.ndim)
     sizes = voxel_um or (psf and psf.voxel_um) or (1.0,) * dimensions
     array = None if psf is None else psf.array
     return tuple(math.ceil(method.reach(Spread(array, axis, sizes))) for axis in range(dimensions))

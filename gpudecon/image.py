@@ -102,6 +102,9 @@ class Image:
 
     def volume(self, t: int = 0, c: int = 0) -> NDArray[Any]:
         """The stack (z, y, x) or plane (y, x) of one time point and channel, read into memory."""
+        for name, index in (("t", t), ("c", c)):
+            if not 0 <= index < self.sizes[name]:
+                raise InputError(f"{name} is {index}, but the image has {self.sizes[name]} along {name}; count from 0.")
         return np.asarray(self.data[self.region(t, c)]).reshape(self.spatial_shape)
 
     def select(self, channels: Sequence[int], timepoints: Sequence[int]) -> Image:

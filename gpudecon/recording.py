@@ -66,10 +66,7 @@ def problem_of(
         mask = backend.upload(mask)
     measured = _measured(image, mask, conditions.saturation, record.is_part)
     if measured is not None:
-        if not method.takes_mask:
-            raise InputError(
-                f"{method.name} cannot leave voxels out; a mask and saturation are for the iterative methods."
-            )
+        check_takes_mask(method)
         image = np.where(measured, image, 0)  # CuPy's where for its arrays
     lowest, highest = checked_range(image)
     if lowest == highest == 0 and not record.is_part:
@@ -105,6 +102,12 @@ def problem_of(
         camera.gain if conditions.camera else None,
         record,
     )
+
+
+def check_takes_mask(method: Method) -> None:
+    """Refuse a method that needs all voxels."""
+    if not method.takes_mask:
+        raise InputError(f"{method.name} cannot leave voxels out; a mask and saturation are for the iterative methods.")
 
 
 def checked_image(image: Array) -> Array:

@@ -25,6 +25,14 @@ def test_volume_is_the_stack_of_that_time_and_channel(axes, t, c):
     assert image.sizes["c"] == (3 if "c" in axes else 1)
 
 
+@pytest.mark.parametrize("index", [{"c": 3}, {"c": -1}, {"t": 1}])
+def test_volume_that_is_not_there(index):
+    (name,) = index
+    image = gd.Image(np.zeros((2, 4, 5, 6)), "czyx")
+    with pytest.raises(InputError, match=rf"^{name} is {index[name]}, but the image has \d along {name}"):
+        image.volume(**index)
+
+
 def test_select_describes_the_output():
     image = gd.Image(np.zeros((4, 3, 5, 6), np.uint16), "tcyx", (0.1, 0.1), tuple(gd.Channel(n) for n in "abc"))
     chosen = image.select(channels=(2, 0), timepoints=(1,))

@@ -91,3 +91,14 @@ def test_what_a_lazy_array_cannot_have(recorded):
     unknown = lazy.ravel()[lazy.ravel() > 20]
     with pytest.raises(InputError, match="of known size"):
         gd.deconvolve(unknown, psf)
+
+
+@pytest.mark.parametrize("method", [gd.RichardsonLucy(), gd.METHODS["median"]()])
+@pytest.mark.parametrize("voxel_um", [0.1, (0.1,), (0.1, 0.1), (0.2, 0.1, -0.1)])
+def test_a_halo_needs_a_size_for_each_axis(method, voxel_um, asymmetric_psf):
+    psf = gd.PSF(asymmetric_psf((3, 5, 7)), (0.2, 0.1, 0.1)) if method.needs_psf else None
+    if psf is None and voxel_um == (0.1, 0.1):
+        assert len(gd.halo(psf, method, voxel_um=voxel_um)) == 2  # of planes
+        return
+    with pytest.raises(InputError, match=r"voxel_um is .*; give 3 positive sizes"):
+        gd.halo(psf, method, voxel_um=voxel_um)

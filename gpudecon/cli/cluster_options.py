@@ -76,6 +76,9 @@ def executor_of(args: argparse.Namespace, stop: Callable[[], bool]) -> DaskExecu
     from gpudecon.engine.dask_executor import DaskExecutor
 
     certificates = _certificates(args)
+    resources = resources_of(args)
+    if args.scheduler not in ("local", "slurm"):
+        dask_cluster.check_address(args.scheduler)
     if args.scheduler == "local":
         local = dask_cluster.LocalWorkers.of(args.device, workers=args.workers, threads=args.threads)
         return DaskExecutor(
@@ -90,7 +93,7 @@ def executor_of(args: argparse.Namespace, stop: Callable[[], bool]) -> DaskExecu
     def cluster(workspace: Workspace) -> AbstractContextManager[Any]:
         if args.scheduler == "slurm":
             return dask_cluster.slurm_cluster(
-                resources_of(args),
+                resources,
                 jobs=args.workers,
                 interface=args.interface,
                 logs=workspace.folder / "slurm",

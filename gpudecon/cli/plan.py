@@ -8,7 +8,10 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from gpudecon.backend import get_backend
-from gpudecon.cli.job_options import add_job_options, check_format, job_of, plan_of
+from gpudecon.cli.cluster_options import executor_of
+from gpudecon.cli.job_options import add_job_options, plan_of
+from gpudecon.cli.report import page_of
+from gpudecon.cli.run_options import add_run_options, job_to_run
 
 if TYPE_CHECKING:
     from gpudecon.engine.calibration import Calibration
@@ -21,10 +24,12 @@ def add_parser(verbs: Any) -> None:
         "plan",
         help="show what a run would do: tiles, memory, time",
         description="Show what 'gpudecon run' with the same options would do, without doing it: the tiles, the buffers "
-        "and their bytes, what the margins of the tiles cost, the time, and what limits the tiles.",
+        "and their bytes, what the margins of the tiles cost, the time, and what limits the tiles. What 'gpudecon run' "
+        "would refuse is refused.",
     )
     parser.set_defaults(act=act)
     add_job_options(parser)
+    add_run_options(parser)
     parser.add_argument("--json", action="store_true", help="print the whole plan as JSON")
 
 
@@ -32,19 +37,51 @@ def act(args: argparse.Namespace) -> int:
     """Carry out the verb."""
     from gpudecon.engine.calibration import calibrated
 
-    check_format(args, replaces=True)  # nothing is written
-    job = job_of(args)
-    plan = plan_of(job, args)
+    job = job_to_run(args)
+    execute = executor_of(args, stop=lambda: False)
+    plan, done = _what_is_left(plan_of(job, args, processes=1 if execute is None else execute.processes), args)
     backend = get_backend(job.device, threads=job.threads)
     calibration = calibrated(plan, backend)
-    seconds = calibration.predict(plan, backend)
+    seconds = calibration.predict(plan, backend) * (1 - done / len(plan))
+    then = _afterwards(args, plan)
     if args.json:
-        more = {"tasks": len(plan), "tiles": len(plan.tiling), "halo_cost": _halo_cost(plan), "bytes": plan.needs.bytes}
+        more = {
+            "tasks": len(plan),
+            "done": done,
+            "tiles": len(plan.tiling),
+            "halo_cost": _halo_cost(plan),
+            "bytes": plan.needs.bytes,
+        }
         time = {"seconds": seconds, "calibration": {"measured": calibration.measured, "kept": calibration.kept}}
-        print(json.dumps(json.loads(plan.to_json()) | more | time, indent=1))
+        print(json.dumps(json.loads(plan.to_json()) | more | time | {"then": then}, indent=1))
     else:
-        print(_table(plan, calibration, seconds))
+        where = "" if args.scheduler is None else f"workers of Dask ({args.scheduler}); the time is that of one"
+        extra = {"carried out by": where, "done already": f"{done} of {len(plan)} tiles" * (done > 0)}
+        print(_table(plan, calibration, seconds, extra | {"then": "; ".join(then)}))
     return 0
+
+
+def _what_is_left(plan: Plan, args: argparse.Namespace) -> tuple[Plan, int]:
+    """The plan as a run would carry it out, and how many of its tasks it would find done."""
+    from gpudecon.engine.run import made
+    from gpudecon.engine.workspace import earlier, tiles_done
+
+    if args.resume and made(plan) is not None:
+        return plan, len(plan)
+    begun = earlier(plan, resume=args.resume, overwrite=args.overwrite)
+    return (plan, 0) if begun is None else (plan.with_tiles_of(begun), tiles_done(plan))
+
+
+def _afterwards(args: argparse.Namespace, plan: Plan) -> list[str]:
+    """What the run would do when all tiles are restored, beside moving the output into its place."""
+    found = []
+    if args.check_seams and len(plan.tiling) > 1:
+        found.append("some places between tiles are restored again with twice the halo")
+    if args.verify:
+        found.append("all that was written is read again and compared")
+    if args.report:
+        found.append(f"{page_of(args.output)} is written")
+    return found
 
 
 def _halo_cost(plan: Plan) -> float:
@@ -52,7 +89,7 @@ def _halo_cost(plan: Plan) -> float:
     return len(plan.tiling) * math.prod(plan.tiling.read_shape) / math.prod(plan.tiling.stack) - 1
 
 
-def _table(plan: Plan, calibration: Calibration, seconds: float) -> str:
+def _table(plan: Plan, calibration: Calibration, seconds: float, extra: dict[str, str]) -> str:
     from gpudecon.engine.memory import in_words
 
     tiling, needs = plan.tiling, plan.needs
@@ -73,6 +110,7 @@ def _table(plan: Plan, calibration: Calibration, seconds: float) -> str:
         "limited by": needs.limit,
         "time": f"{_duration(seconds)} of computing, reading and writing beside it (speed {origin} "
         f"{calibration.measured})",
+        **{name: text for name, text in extra.items() if text},
         "plan": plan.hash,
     }
     width = max(map(len, facts))

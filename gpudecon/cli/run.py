@@ -8,9 +8,10 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from gpudecon.cli.cluster_options import add_cluster_options, executor_of
-from gpudecon.cli.job_options import add_job_options, check_format, job_of, plan_of
-from gpudecon.cli.report import check_page, page_of, write_report
+from gpudecon.cli.cluster_options import executor_of
+from gpudecon.cli.job_options import add_job_options, plan_of
+from gpudecon.cli.report import page_of, write_report
+from gpudecon.cli.run_options import add_run_options, job_to_run
 from gpudecon.methods import METHODS
 
 if TYPE_CHECKING:
@@ -28,37 +29,18 @@ def add_parser(verbs: Any) -> None:
     )
     parser.set_defaults(act=act)
     add_job_options(parser)
-    parser.add_argument("--verify", action="store_true", help="read all that was written again and compare checksums")
-    parser.add_argument(
-        "--check-seams", action="store_true", help="restore some places between tiles with twice the halo and compare"
-    )
-    parser.add_argument(
-        "--check-psf",
-        action="store_true",
-        help="warn where a narrower PSF explains the image better; takes up to 300 iterations on a small part",
-    )
-    parser.add_argument(
-        "--report", action="store_true", help="write NAME.report.html, a page with pictures, beside the output"
-    )
-    again = parser.add_mutually_exclusive_group()
-    again.add_argument("--overwrite", action="store_true", help="replace an existing output or an interrupted run")
-    again.add_argument("--resume", action="store_true", help="go on with an interrupted run, if there is one")
-    add_cluster_options(parser)
+    add_run_options(parser)
 
 
 def act(args: argparse.Namespace) -> int:
     """Carry out the verb."""
     from gpudecon.cli.progress import Progress
     from gpudecon.cli.stopping import stopping, to_resume
-    from gpudecon.engine.psf_check import check_psfs
     from gpudecon.engine.run import run
     from gpudecon.io import read
 
     start = time.perf_counter()
-    check_format(args, replaces=args.overwrite or args.resume)
-    if args.report:
-        check_page(page_of(args.output), replaces=args.overwrite or args.resume)
-    job = check_psfs(job_of(args)) if args.check_psf else job_of(args)
+    job = job_to_run(args)
     with Progress() as progress, stopping() as stop:
         execute = executor_of(args, stop)
         plan = plan_of(job, args, processes=1 if execute is None else execute.processes)
@@ -74,14 +56,17 @@ def act(args: argparse.Namespace) -> int:
             stop=stop,
             command=to_resume(),
         )
-    print(
-        f"gpudecon: {args.output} written: {plan.method}, {done.record['device']['device']}, "
-        f"{time.perf_counter() - start:.1f} s",
-        file=sys.stderr,
-    )
+    if done.was_complete:
+        print(f"gpudecon: {args.output} was complete; nothing was left to be done, or checked again", file=sys.stderr)
+    else:
+        print(
+            f"gpudecon: {args.output} written: {plan.method}, {done.record['device']['device']}, "
+            f"{time.perf_counter() - start:.1f} s",
+            file=sys.stderr,
+        )
     if done.busy is not None and len(plan) > 1:
         print(f"gpudecon: {done.busy}", file=sys.stderr)
-    if args.check_seams:
+    if args.check_seams and not done.was_complete:
         print(f"gpudecon: {_seams(done.seams)}", file=sys.stderr)
     if args.report:
         write_report(page_of(args.output), read(args.output), job.image)

@@ -7,12 +7,12 @@ import re
 import shlex
 import sys
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gpudecon.cli.cluster_options import SLURM, add_slurm_options, resources_of
-from gpudecon.cli.job_options import add_job_options, check_format, job_of, plan_of
+from gpudecon.cli.job_options import add_job_options, plan_of
+from gpudecon.cli.run_options import add_common_options, job_to_plan
 from gpudecon.errors import GpudeconError, InputError
 
 
@@ -27,9 +27,7 @@ def add_parser(verbs: Any) -> None:
     )
     parser.set_defaults(act=act)
     add_job_options(parser)
-    again = parser.add_mutually_exclusive_group()
-    again.add_argument("--overwrite", action="store_true", help="replace an existing output or an interrupted run")
-    again.add_argument("--resume", action="store_true", help="do what is missing of an earlier run, if there is one")
+    add_common_options(parser)
     array = parser.add_argument_group("job array")
     array.add_argument("--elements", type=int, default=16, metavar="N", help="at most so many (default 16)")
     array.add_argument("--concurrent", type=int, metavar="N", help="at most so many at once (default: no limit)")
@@ -46,19 +44,16 @@ def add_parser(verbs: Any) -> None:
 
 def act(args: argparse.Namespace) -> int:
     """Carry out the verb."""
+    from gpudecon.engine.finish import finish
     from gpudecon.engine.run import made, prepare
     from gpudecon.engine.slurm import Array, elements_left
     from gpudecon.engine.workspace import folder_of
 
     _check(args)
-    check_format(args, replaces=args.overwrite or args.resume)
-    job = job_of(args)
-    if args.device != "cpu":
-        job = replace(job, device="auto")  # to plan with what is here; the jobs are told what was asked for
+    job = job_to_plan(args, elsewhere=True)
     plan = plan_of(job, args)
     if args.resume and made(plan) is not None:
-        print(f"gpudecon: {args.output} is complete; nothing is left to be done", file=sys.stderr)
-        return 0
+        return _nothing_left(args)
     array = Array(
         folder=folder_of(plan.output),
         output=Path(plan.output),
@@ -68,6 +63,7 @@ def act(args: argparse.Namespace) -> int:
         device=args.device,
         threads=args.threads or args.cpus,
         concurrent=args.concurrent,
+        verify=args.verify,
     )
     if args.dry_run:
         print(array.script(range(array.elements)))
@@ -75,6 +71,9 @@ def act(args: argparse.Namespace) -> int:
         return 0
     array.check_idle()
     with prepare(job, plan, resume=args.resume, overwrite=args.overwrite) as workspace:
+        if workspace.completed is not None:  # and moved, perhaps, before the process ended
+            finish(workspace)
+            return _nothing_left(args)
         tasks = len(workspace.plan)
         remaining = set(workspace.remaining())
         left = elements_left(array.elements, tasks, set(range(tasks)) - remaining)
@@ -95,6 +94,11 @@ def act(args: argparse.Namespace) -> int:
     return 0
 
 
+def _nothing_left(args: argparse.Namespace) -> int:
+    print(f"gpudecon: {args.output} is complete; nothing is left to be done", file=sys.stderr)
+    return 0
+
+
 def _discard_if_untouched(folder: Path) -> None:
     from gpudecon.engine.workspace import Workspace
 
@@ -104,7 +108,6 @@ def _discard_if_untouched(folder: Path) -> None:
 
 
 def _check(args: argparse.Namespace) -> None:
-    from gpudecon.backend import get_backend
     from gpudecon.engine.slurm import MOST_ELEMENTS
 
     if not 1 <= args.elements <= MOST_ELEMENTS:
@@ -116,11 +119,6 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError(f"--{given[0]} has no meaning with --prepare, which submits nothing; leave it out.")
     if args.command is not None:
         _check_command(args.command)
-    if args.memory is None and args.tile is None and args.device != "cpu" and get_backend("auto").name == "cpu":
-        raise InputError(
-            "This machine has no GPU from whose memory the tile could be chosen; give --memory, such as two thirds of "
-            "what the GPUs of the nodes have, or --tile, or --device cpu."
-        )
 
 
 def _check_command(command: str) -> None:

@@ -111,14 +111,19 @@ def local_cluster(workers: LocalWorkers) -> Iterator[Client]:
         yield client
 
 
+def check_address(address: str) -> None:
+    """Refuse what names no scheduler."""
+    if not re.fullmatch(r"(tcp|tls)://\S+:\d+", address):
+        raise InputError(f"{address!r} is no address of a Dask scheduler; give one such as tcp://node:8786.")
+
+
 @contextmanager
 def existing_cluster(address: str, certificates: Certificates | None = None) -> Iterator[Client]:
     """The workers of the scheduler at ``address``, such as tcp://node:8786, or tls:// with certificates."""
     _check_installed()
     from distributed import Client
 
-    if not re.fullmatch(r"(tcp|tls)://\S+:\d+", address):
-        raise InputError(f"{address!r} is no address of a Dask scheduler; give one such as tcp://node:8786.")
+    check_address(address)
     try:
         security = certificates and certificates.security()
         client = Client(address, timeout=PATIENCE, security=security, set_as_default=False)

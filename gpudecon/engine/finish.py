@@ -36,9 +36,9 @@ KINDS = {"tile": "tiles", "copy": "parts of the output", "level": "parts of the 
 def finish(workspace: Workspace, *, verify: bool = False, stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
     """Make the output from the tiles, which are all restored, and move it into place; returns its provenance record.
 
-    The steps are tasks of the journal, too, so that a resumed run goes on between them; where ``stop`` says True
-    `StoppedError` is raised.  With ``verify`` all that was written is read again, and `RunError` says what differs from
-    the journal: that is then struck off, so that a resumed run does it again.
+    The steps are tasks of the journal, too, so that a resumed run goes on between them, but for an OME-TIFF, which it
+    begins anew; where ``stop`` says True `StoppedError` is raised.  With ``verify`` all that was written is read again,
+    and `RunError` says what differs from the journal: that is then struck off, so that a resumed run does it again.
     """
     record = workspace.completed
     if record is None:
@@ -85,7 +85,7 @@ class _Finishing:
             image = replace(image, data=Scaled(image.data, scale, offset))
         if output_format(plan.output) == "OME-TIFF":
             self._workspace.path.unlink(missing_ok=True)  # what an interrupted run left
-            export(self._workspace.path, image, tiles.units(), record)
+            export(self._workspace.path, image, tiles.units(), record, self._stop)
             if self._verify:
                 self._check_export(image)
         else:
@@ -96,6 +96,7 @@ class _Finishing:
         """Compare an OME-TIFF with the pixels that it was made from."""
         exported = read(self._workspace.path).data
         for region in self._tiles.units().joined(BLOCK_VOXELS):
+            self._go_on()
             if not np.array_equal(np.asarray(exported[region]), np.asarray(image.data[region])):
                 raise RunError(
                     f"{self._workspace.path.name} is not on the disk as it was written (at {region}); have the disk "
@@ -124,8 +125,7 @@ class _Finishing:
         for index in range(len(steps)):
             if index in done:
                 continue
-            if self._stop():
-                raise StoppedError("Stopped as asked.")
+            self._go_on()
             start = time.perf_counter()
             block = carry_out(steps[index])
             self._workspace.journal.add(Record.of(kind, index, block, time.perf_counter() - start))
@@ -138,7 +138,11 @@ class _Finishing:
         written: dict[int, set[str]] = {}
         for record in journal.records(kind):
             written.setdefault(record.task, set()).add(record.checksum)
-        wrong = [index for index, checksums in sorted(written.items()) if _read_back(found, index) not in checksums]
+        wrong = []
+        for index, checksums in sorted(written.items()):
+            self._go_on()
+            if _read_back(found, index) not in checksums:
+                wrong.append(index)
         if wrong:
             for later in list(KINDS)[list(KINDS).index(kind) + 1 :]:  # which were made from what is wrong
                 journal.strike(later)
@@ -148,6 +152,11 @@ class _Finishing:
                 f"{len(wrong)} of {len(written)} {KINDS[kind]} are not on the disk as they were written (the first is "
                 f"number {wrong[0]}); have the disk checked. They are struck off, and done again when the run goes on."
             )
+
+    def _go_on(self) -> None:
+        """Unless asked to stop."""
+        if self._stop():
+            raise StoppedError("Stopped as asked.")
 
 
 def _read_back(found: Callable[[int], str], index: int) -> str | None:

@@ -13,6 +13,7 @@ from gpudecon.forward import Edges
 from gpudecon.image import Image
 from gpudecon.methods import Method
 from gpudecon.psf.psf import PSF
+from gpudecon.recording import Conditions, check_takes_mask
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,9 @@ class Job:
 
     def __post_init__(self) -> None:
         check_stop(self.stop, self.method)
+        Conditions(self.background, self.camera, self.saturation)
+        if self.saturation is not None:
+            check_takes_mask(self.method)
         if self.psfs and not self.method.needs_psf:
             raise InputError(f"{self.method.name} needs no PSF; leave it out.")
         if self.method.needs_psf and len(self.psfs) not in (1, len(self.channels)):
@@ -57,10 +61,3 @@ class Job:
     def source(self) -> str:
         """The input's name."""
         return Path(self.path).name
-
-    @property
-    def iterations(self) -> int | None:
-        """Iterations of the whole job, for a progress bar; None where they are chosen on the way."""
-        if self.stop == "auto":
-            return None
-        return len(self.channels) * len(self.timepoints) * int(getattr(self.method, "iterations", 1))

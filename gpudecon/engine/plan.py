@@ -20,7 +20,7 @@ from gpudecon.engine.tiling import Box, Shape, Tile, Tiling
 from gpudecon.errors import InputError
 from gpudecon.image import Region
 from gpudecon.io import located
-from gpudecon.io.fingerprint import fingerprint
+from gpudecon.io.fingerprint import check_apart, fingerprint
 
 
 @dataclass(frozen=True)
@@ -219,8 +219,10 @@ def plan_job(
     ``memory`` is the most bytes to use: of the whole process on the CPU, of the device's memory on a GPU; None: what a
     GPU has free, but for a reserve, and half of what this machine has.  ``tile``, the core's (z, y, x), decides instead
     of the search; it is rounded up to whole write units.  ``backend`` is made from the job's device unless given.
-    Raises `InputError` where no tile fits, or where the job needs the whole stack in one tile and it does not fit.
+    Raises `InputError` where no tile fits, where the job needs the whole stack in one tile and it does not fit, and
+    where the output would replace the input.
     """
+    check_apart(job.path, output)
     image = job.image
     backend = backend or get_backend(job.device, threads=job.threads)
     choice: Choice = choose_tile(job, backend, sharded=ngff == "0.5", memory=memory, tile=tile)
@@ -233,7 +235,7 @@ def plan_job(
             shape=image.shape,
             dtype=image.dtype.name,
             voxel_um=image.voxel_um,
-            fingerprint=fingerprint(job.path),
+            fingerprint=fingerprint(job.path, job.axes),
         ),
         output=str(Path(output).absolute()),
         ngff=ngff,

@@ -46,13 +46,14 @@ Execute = Callable[[Workspace, Sequence[int]], object]
 
 @dataclass(frozen=True)
 class Outcome:
-    """The provenance record of the output, how busy this process was (None where others did the work), and the seams
-    that were looked at.
+    """The provenance record of the output, how busy this process was (None where others did the work), the seams that
+    were looked at, and whether there was nothing left to do, so that nothing was checked either.
     """
 
     record: dict[str, Any]
     busy: Busy | None = None
     seams: tuple[Seam, ...] = ()
+    was_complete: bool = False
 
 
 def run(
@@ -90,14 +91,14 @@ def run(
     command
         How to go on after an interruption, for the sentence that says so.
 
-    A run that fails before its first tile is done, or for the input's sake, leaves nothing behind; any other keeps what
-    is done, and its error says how to go on.
+    A run that fails before its first tile is done leaves nothing behind; any other keeps what is done, and its error
+    says how to go on, or, where the input is at fault, where the tiles are.
     """
     if resume and (record := made(plan)) is not None:
-        return Outcome(record)
+        return Outcome(record, was_complete=True)
     with prepare(job, plan, resume=resume, overwrite=overwrite) as workspace, _kept(workspace, command):
         if workspace.completed is not None:  # and moved, perhaps, before the process ended
-            return Outcome(finish(workspace))
+            return Outcome(finish(workspace), was_complete=True)
         tasks = workspace.remaining()
         # a resumed run has the tiles of the earlier plan, and computes where it is told to now
         worker = partial(Worker, workspace, job.image, device=plan.needs.device, threads=plan.needs.threads)
@@ -202,23 +203,22 @@ def _decide(worker: Worker, tasks: Sequence[int], progress: Progress | None) -> 
 @contextmanager
 def _kept(workspace: Workspace, command: str) -> Iterator[None]:
     """After an error keep what is done and say so, or leave nothing behind."""
-    was_new = not workspace.journal.done("tile")
     try:
         yield
     except BaseException as error:
         done = len(workspace.journal.done("tile"))
-        is_lost = done == 0 or (was_new and isinstance(error, InputError))
-        if is_lost:
+        note = f"{done} of {len(workspace.plan)} tiles are done and kept"
+        if done == 0:
             workspace.discard()
-        note = (
-            "Nothing was left behind."
-            if is_lost
-            else f"{done} of {len(workspace.plan)} tiles are done and kept; go on with: {command}"
-        )
+            note = "Nothing was left behind."
+        elif isinstance(error, InputError):
+            note += f" in the OME-Zarr {workspace.tiles}; if the input can stay as it is, go on with: {command}"
+        else:
+            note += f"; go on with: {command}"
         if isinstance(error, OSError):
             said = f"Writing {workspace.plan.output} failed: {error.strerror or error}."
             raise RunError(f"{said} {note}") from error
-        if is_lost:
+        if done == 0:
             raise
         if isinstance(error, GpudeconError):
             raise type(error)(f"{error} {note}") from error

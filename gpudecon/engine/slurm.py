@@ -61,7 +61,8 @@ class Resources:
 class Array:
     """The scripts of a run: ``folder`` is its workspace, ``elements`` is N, ``concurrent`` how many run at once.
 
-    ``command`` starts gpudecon on the nodes, as words for the shell; ``device`` and ``threads`` are for them.
+    ``command`` starts gpudecon on the nodes, as words for the shell; ``device`` and ``threads`` are for them;
+    with ``verify`` the last job reads all that was written again.
     """
 
     folder: Path
@@ -72,6 +73,7 @@ class Array:
     device: str = "auto"
     threads: int | None = None
     concurrent: int | None = None
+    verify: bool = False
 
     def work(self, share: str) -> str:
         """What does a share, a word such as 0/16, for the shell."""
@@ -80,7 +82,7 @@ class Array:
 
     def finish(self) -> str:
         """What makes the output of all shares, for the shell."""
-        return f"{self.command} finish {shlex.quote(str(self.folder))}"
+        return f"{self.command} finish {shlex.quote(str(self.folder))}{' --verify' * self.verify}"
 
     def script(self, chosen: Sequence[int]) -> str:
         """The script of the ``chosen`` elements."""

@@ -336,9 +336,10 @@ def _lengths(box: Box) -> Shape:
 def source_of(plan: Plan) -> Image:
     """The input, opened again; InputError where it is not what was planned for."""
     image = read(plan.source.path, plan.source.given_axes)
-    if fingerprint(plan.source.path) != plan.source.fingerprint or image.shape != plan.source.shape:
-        raise InputError(f"{plan.source.path} has changed since the run was planned; plan it again.")
-    return replace(image, voxel_um=plan.source.voxel_um)
+    source = plan.source
+    if fingerprint(source.path, source.given_axes) != source.fingerprint or image.shape != source.shape:
+        raise InputError(f"{source.path} has changed since the run was planned; plan it again.")
+    return replace(image, voxel_um=source.voxel_um)
 
 
 def name_of(plan: Plan, task: Task) -> str:

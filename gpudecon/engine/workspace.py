@@ -187,29 +187,53 @@ class Workspace:
         self.close()
 
 
+def earlier(plan: Plan, *, resume: bool = False, overwrite: bool = False) -> Plan | None:
+    """The plan of the interrupted run that a run of ``plan`` would go on with; None: it would begin.
+
+    Raises `InputError` where neither is possible: where an interrupted run would be lost that was not given up by
+    ``overwrite``, where the one to resume did something else, and where the output cannot be written.
+    """
+    folder = folder_of(plan.output)
+    if is_begun(plan.output) and resume:
+        found = Plan.from_json(_read(folder / "plan.json"))
+        if changes := plan.with_tiles_of(found).differences(found):
+            raise InputError(
+                f"The interrupted run of {plan.output} cannot be resumed, since it is not the same: "
+                f"{'; '.join(changes)}. Give the settings that it was begun with, or --overwrite to begin anew."
+            )
+        return found
+    if is_begun(plan.output) and not overwrite:
+        raise InputError(
+            f"An interrupted run of {plan.output} is in {folder} ({tiles_done(plan)} of its tiles are done); go on "
+            "with it by --resume, or give it up by --overwrite."
+        )
+    check_output(plan.output, overwrite)
+    return None
+
+
+def tiles_done(plan: Plan) -> int:
+    """How many tiles the interrupted run of a plan has done; also while it is at work."""
+    return len(Journal(folder_of(plan.output) / "journal").done("tile"))
+
+
 def begin(
     plan: Plan, fill: Callable[[Path], Sequence[str]], *, resume: bool = False, overwrite: bool = False
 ) -> Workspace:
     """The workspace for a plan: a new one, or with ``resume`` that of an interrupted run of the same plan.
 
     ``fill`` puts the PSFs and the empty stores into a new folder, and returns the warnings so far for the record.
-    Raises `InputError` where another run is at work, where an interrupted one would be lost that was not given up by
-    ``overwrite``, and where the one to resume did something else.
+    Raises `InputError` where another run is at work, and as `earlier` does.
     """
     folder = folder_of(plan.output)
     try:
         lock = _locked(folder)
     except OSError as error:
         raise InputError(f"The output {plan.output} cannot be written: {error.strerror}.") from error
-    is_new = False
+    is_new = not is_begun(plan.output)
     try:
-        if (folder / "plan.json").exists():
-            if resume:
-                return _resumed(plan, folder, lock)
-            if not overwrite:
-                raise _in_the_way(plan, folder)
+        if earlier(plan, resume=resume, overwrite=overwrite) is not None:
+            return Workspace(folder, lock)
         is_new = True
-        check_output(plan.output, overwrite)
         (folder / "plan.json").unlink(missing_ok=True)  # first: without it nothing of the rest counts
         _clear(folder, "lock")
         described = {"overwrite": overwrite, "remarks": list(fill(folder))}
@@ -232,24 +256,6 @@ def _locked(folder: Path) -> Lock:
         folder.mkdir(exist_ok=True)
         with suppress(FileNotFoundError):  # another run has just removed it
             return Lock(folder / "lock")
-
-
-def _resumed(plan: Plan, folder: Path, lock: Lock) -> Workspace:
-    workspace = Workspace(folder, lock)
-    changes = plan.with_tiles_of(workspace.plan).differences(workspace.plan)
-    if changes:
-        raise InputError(
-            f"The interrupted run of {plan.output} cannot be resumed, since it is not the same: {'; '.join(changes)}. "
-            "Give the settings that it was begun with, or --overwrite to begin anew."
-        )
-    return workspace
-
-
-def _in_the_way(plan: Plan, folder: Path) -> InputError:
-    return InputError(
-        f"An interrupted run of {plan.output} is in {folder} ({len(Journal(folder / 'journal').done('tile'))} of "
-        "its tiles are done); go on with it by --resume, or give it up by --overwrite."
-    )
 
 
 class Lock:
@@ -351,7 +357,7 @@ def _clear(folder: Path, *spared: str) -> None:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():  # an output that was replaced may have been a link
         shutil.rmtree(path, ignore_errors=True)
     else:
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Whether a file is still the one that was read before, told without reading its pixels."""
+"""Which files an image is in, and whether they are still those that were read, told without reading the pixels."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from gpudecon.errors import InputError
 from gpudecon.image import Blank
 from gpudecon.io import read
 from gpudecon.io.remote import is_address
@@ -16,25 +17,41 @@ from gpudecon.io.tiff import files_of
 DOCUMENTS = {"zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata"}
 
 
-def fingerprint(path: str | os.PathLike[str]) -> str:
+def fingerprint(path: str | os.PathLike[str], axes: str | None = None) -> str:
     """SHA-256 of a file's size and time of change, or of the metadata of a Zarr store and their times of change.
 
     Of a series, of all its files, and so of an OME-TIFF that is in several.  Of an image at an address, what it says
-    about itself.  What replaces the pixels without either is not seen.
+    about itself when it is read with these ``axes``.  What replaces the pixels without either is not seen.
     """
     name = os.fspath(path)
     digest = hashlib.sha256()
     if is_address(name):
-        image = read(name)
+        image = read(name, axes)
         digest.update(repr((replace(image, data=Blank(image.shape, image.dtype)), image.provenance)).encode())
         return digest.hexdigest()
-    for root in Series(name).paths if is_pattern(name) else files_of(Path(name)):
+    for root in _roots(name):
         for document in _documents(root) if root.is_dir() else [root]:
             status = document.stat()
             digest.update(f"{document.relative_to(root)} {status.st_size} {status.st_mtime_ns}\n".encode())
             if document != root:
                 digest.update(document.read_bytes())
     return digest.hexdigest()
+
+
+def check_apart(path: str | os.PathLike[str], output: str | os.PathLike[str]) -> None:
+    """InputError where ``output`` is, is in, or holds one of the files or folders that the image at ``path`` is in."""
+    name, target = os.fspath(path).removeprefix("file://"), Path(output).resolve()
+    if is_address(name):
+        return
+    for root in (each.resolve() for each in _roots(name)):
+        if target == root or target in root.parents or root in target.parents:
+            raise InputError(
+                f"The output {output} would replace or change the input {path} ({root}); choose another output."
+            )
+
+
+def _roots(name: str) -> tuple[Path, ...]:
+    return Series(name).paths if is_pattern(name) else files_of(Path(name))
 
 
 def _documents(root: Path) -> list[Path]:

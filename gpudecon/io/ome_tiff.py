@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gpudecon.errors import StoppedError
 from gpudecon.image import AXES
 from gpudecon.io import ome_xml
 from gpudecon.io.durable import flush
@@ -17,6 +18,8 @@ from gpudecon.io.pixels import fitted
 from gpudecon.io.pyramid import BLOCK_VOXELS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from gpudecon.image import Image, Region
@@ -72,13 +75,21 @@ class OmeTiff:
         flush(self._path)
 
 
-def export(path: str | os.PathLike[str], image: Image, units: Units, provenance: dict[str, Any]) -> None:
+def export(
+    path: str | os.PathLike[str],
+    image: Image,
+    units: Units,
+    provenance: dict[str, Any],
+    stop: Callable[[], bool] = lambda: False,
+) -> None:
     """Write ``image``, such as that of a `Store` with these ``units``, to a new OME-TIFF, some units at a time.
 
     Each unit is read once, as many side by side as `BLOCK_VOXELS` hold.  An image of a store with `Scaled` pixels
-    is exported in uint16.
+    is exported in uint16.  Once ``stop`` says True, `StoppedError` is raised, and the file is of no use.
     """
     file = OmeTiff(path, image)
     for region in units.joined(BLOCK_VOXELS):
+        if stop():
+            raise StoppedError("Stopped as asked.")
         file.write(region, image.data[region])
     file.complete(provenance)

@@ -49,6 +49,12 @@ def parse(xml: str) -> Metadata:
     )
 
 
+def described_in(xml: str) -> str | None:
+    """The file that describes the image, where this one is said to hold nothing but pixels of it."""
+    pointer = ET.fromstring(xml).find("{*}BinaryOnly")
+    return None if pointer is None else pointer.get("MetadataFile", "another file")
+
+
 def _channel(element: ET.Element) -> Channel:
     emission, excitation = (
         length(element.get(f"{kind}Wavelength"), element.get(f"{kind}WavelengthUnit", "nm"), into="nm")

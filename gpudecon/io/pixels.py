@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gpudecon.errors import InputError
+from gpudecon.errors import InputError, RunError
 from gpudecon.image import AXES, Pixels, Region
 
 if TYPE_CHECKING:
@@ -17,12 +19,16 @@ if TYPE_CHECKING:
 
 ASK_FOR_AXES = "name its axes (--axes tczyx on the command line, axes= in Python)"
 
+# What codecs raise for content that is none of theirs; a disk, a network and missing permissions raise other errors.
+DAMAGE = (ValueError, EOFError, RuntimeError, zlib.error, gzip.BadGzipFile)
+
 
 class FilePixels:
     """An array of a file as `gpudecon.image.Pixels`.
 
     ``dims[i]`` is the dimension of ``source`` that is axis i; dimensions that are not named there have length 1.
-    ``source`` is read through ``source[index]``, and whatever it raises becomes one sentence about ``path``.
+    ``source`` is read through ``source[index]``, and what it raises becomes one sentence about ``path``: `InputError`
+    for content that is damaged, `RunError` where it was not to be had.
     """
 
     def __init__(self, source: Any, dims: tuple[int, ...], path: Path | str) -> None:
@@ -38,10 +44,17 @@ class FilePixels:
             index[dim] = part
         try:
             block = np.asarray(self._source[tuple(index)], dtype=self.dtype)
-        except Exception as error:  # codecs and stores raise all kinds
+        except MemoryError:
+            raise
+        except DAMAGE as error:
             raise InputError(
                 f"{self._path} is damaged: its pixels cannot be read ({type(error).__name__}: {error}); "
                 "get a fresh copy of it."
+            ) from error
+        except Exception as error:  # stores, networks and the rarer codecs raise all kinds
+            raise RunError(
+                f"The pixels of {self._path} could not be read ({type(error).__name__}: {error}); see whether it is "
+                "there and may be read, and try again."
             ) from error
         present = sorted(self._dims)
         return block.transpose([present.index(d) for d in self._dims])
@@ -54,7 +67,10 @@ class FilePixels:
 
 @dataclass(frozen=True)
 class Scaled:
-    """``pixels`` in uint16: value = stored * ``scale`` + ``offset``, rounded to the nearest; read when indexed."""
+    """``pixels`` in uint16: value = stored * ``scale`` + ``offset``, rounded to the nearest; read when indexed.
+
+    Values beyond the range get the nearest end of it.
+    """
 
     pixels: Pixels
     scale: float
@@ -72,7 +88,7 @@ class Scaled:
         block = self.pixels[region].astype(np.float64)
         block -= self.offset
         block /= self.scale
-        return np.rint(block, out=block).astype(np.uint16)
+        return np.clip(np.rint(block, out=block), 0, 65535, out=block).astype(np.uint16)
 
 
 @dataclass(frozen=True)

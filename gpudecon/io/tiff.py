@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import ParseError
 
+import numpy as np
+
 from gpudecon.errors import GpudeconWarning, InputError
 from gpudecon.image import Channel, Image
 from gpudecon.io import ome_xml
@@ -41,17 +43,22 @@ def read_tiff(path: Path | str, axes: str | None = None) -> Image:
             file = cleanup.enter_context(open_file(path)) if isinstance(path, str) else path
             tif = cleanup.enter_context(TiffFile(file))
             image = _first_image(tif, path, axes, cleanup)
-        except InputError:
+        except (InputError, MemoryError):
             raise
+        except (PermissionError, TimeoutError, ConnectionError) as error:
+            raise InputError(
+                f"{path} cannot be read ({type(error).__name__}: {error}); see whether it may be, and try again."
+            ) from error
         except Exception as error:  # damaged files make tifffile raise all kinds
             raise InputError(
                 f"{path} cannot be read as an image ({error}); gpudecon reads OME-Zarr and TIFF (OME, ImageJ, LSM, "
                 "plain): get a fresh copy of the file or export it to OME-TIFF."
             ) from error
         weakref.finalize(image.data, cleanup.pop_all().close)
-    if len(tif.series) > 1:
+    others = sum(not series.keyframe.is_reduced for series in tif.series[1:])  # without thumbnails
+    if others:
         warnings.warn(
-            f"{path} holds {len(tif.series)} images; the first is used, the other {len(tif.series) - 1} are left.",
+            f"{path} holds {others + 1} images; the first is used, the other {others} are left.",
             GpudeconWarning,
             stacklevel=3,
         )
@@ -94,6 +101,7 @@ def _first_image(tif: TiffFile, path: Path | str, axes: str | None, cleanup: Exi
     import zarr
     from tifffile import PHOTOMETRIC
 
+    _check_described_here(tif, path)
     series, file_axes, shape, keep_all = _first_series(tif)
     _check_complete(tif, series, path)
     check_sample_type(series.dtype, path)
@@ -122,6 +130,19 @@ def _first_series(tif: TiffFile) -> tuple[TiffPageSeries, str, tuple[int, ...], 
         return series, series.axes, series.shape, {}
     series = tif.series[0]
     return series, series.get_axes(squeeze=False), series.get_shape(squeeze=False), {"squeeze": False}
+
+
+def _check_described_here(tif: TiffFile, path: Path | str) -> None:
+    """Refuse a file of an OME-TIFF in several that is not the one which says what is where."""
+    if not tif.is_ome or "BinaryOnly" not in (tif.ome_metadata or ""):
+        return
+    described = ome_xml.described_in(tif.ome_metadata or "")
+    if described is not None:
+        is_tiff = described.lower().endswith((".tif", ".tiff", ".btf"))
+        raise InputError(
+            f"{path} holds some pixels of an image that {described} describes; "
+            + ("give that file." if is_tiff else "export the image as one OME-TIFF, such as by Fiji from that file.")
+        )
 
 
 def _check_complete(tif: TiffFile, series: TiffPageSeries, path: Path | str) -> None:
@@ -175,6 +196,10 @@ def _metadata(tif: TiffFile, series: TiffPageSeries, path: Path | str) -> Metada
             raise InputError(f"The OME-XML in {path} is not well-formed ({error}); export the image again.") from error
     if series.kind == "imagej":
         return _imagej_metadata(tif, series)
+    if series.kind == "lsm":
+        return _lsm_metadata(tif)
+    if series.kind == "stk":
+        return _stk_metadata(tif)
     return Metadata()
 
 
@@ -198,4 +223,30 @@ def _imagej_metadata(tif: TiffFile, series: TiffPageSeries) -> Metadata:
         },
         channels=tuple(Channel(str(label)) for label in labels) if named else (),
         time_step_s=seconds(said.get("finterval"), said.get("tunit", "s")),
+    )
+
+
+def _lsm_metadata(tif: TiffFile) -> Metadata:
+    """Size of voxels, channels and time step as Zeiss writes them, in metres and seconds."""
+    said = tif.lsm_metadata or {}
+    shown = said.get("ChannelColors") or {}
+    named = zip(shown.get("ColorNames", ()), shown.get("Colors", ()), strict=False)
+    return Metadata(
+        size_um={a: length(said.get(f"VoxelSize{a.upper()}"), "m") for a in "zyx"},
+        channels=tuple(Channel(name, color=bytes(rgb[:3]).hex().upper()) for name, rgb in named),
+        time_step_s=seconds(said.get("TimeIntervall"), "s"),  # tifffile spells it as the format does
+    )
+
+
+def _stk_metadata(tif: TiffFile) -> Metadata:
+    """Size of voxels as MetaMorph writes it: of pixels in a unit if they are calibrated, and steps along z in um."""
+    said = tif.stk_metadata or {}
+    unit = said.get("CalibrationUnits") if said.get("SpatialCalibration") else None
+    steps = np.abs(np.atleast_1d(said.get("ZDistance", 0.0)))
+    return Metadata(
+        size_um={
+            "z": length(steps[0], "um") if np.allclose(steps, steps[0], rtol=1e-3) else None,
+            "y": length(said.get("YCalibration"), unit),
+            "x": length(said.get("XCalibration"), unit),
+        }
     )

@@ -53,9 +53,22 @@ def test_overwrite(cli, here, run_line, output):
 
 def test_an_output_is_the_next_input(cli, here, run_line):
     here(run_line)
-    here("run out.ome.zarr -o out.ome.zarr --overwrite --psf psf.tif --psf-voxel-um 0.2 0.1 0.1 --method wiener")
-    assert cli.read().provenance["source"] == "out.ome.zarr"
-    assert cli.read().provenance["method"] == "wiener"
+    here("run out.ome.zarr -o next.ome.zarr --psf psf.tif --psf-voxel-um 0.2 0.1 0.1 --method wiener")
+    assert cli.read("next.ome.zarr").provenance["source"] == "out.ome.zarr"
+    assert cli.read("next.ome.zarr").provenance["method"] == "wiener"
+
+
+def test_what_is_complete_is_not_checked_again(cli, here, run_line):
+    line = f"{run_line} --tile 9 16 16 --check-seams --resume"
+    assert "seams: twice the halo changes the result by" in here(line).stderr
+    (said,) = here(line).stderr.splitlines()
+    assert said == "gpudecon: out.ome.zarr was complete; nothing was left to be done, or checked again"
+
+
+@pytest.mark.parametrize("verb", ["run", "plan", "submit"])
+def test_the_input_is_not_replaced(cli, refused_here, run_line, verb):
+    line = run_line.replace("run", verb, 1).replace("out.ome.zarr", "./stack.tif")
+    refused_here(f"{line} --overwrite", "./stack.tif would replace or change the input stack.tif", "another output")
 
 
 @pytest.mark.parametrize("output", FORMATS)

@@ -8,6 +8,7 @@ import pytest
 import tifffile
 
 import gpudecon as gd
+from gpudecon.backend.cupy import missing_for_cuda
 from gpudecon.engine.plan import Plan
 
 LINE = "stack.tif -o out.ome.zarr --psf psf.tif --psf-voxel-um 0.2 0.1 0.1 --voxel-um 0.2 0.1 0.1 --device cpu"
@@ -38,13 +39,14 @@ def test_table_says_what_a_run_would_do(cli, files):
 
 def test_json_is_the_plan_that_a_run_carries_out(cli, files):
     said = json.loads(cli(f"plan {LINE} --iterations 2 --tile 9 48 64 --json").stdout)
-    extra = ("tasks", "tiles", "halo_cost", "bytes", "seconds", "calibration")
+    extra = ("tasks", "done", "tiles", "halo_cost", "bytes", "seconds", "calibration", "then")
     more = {name: said.pop(name) for name in extra}
     plan = Plan.from_json(json.dumps(said))
     assert more["tasks"] == more["tiles"] == len(plan) == 4
     assert more["bytes"] == sum(said["needs"]["buffers"].values())
     assert more["halo_cost"] == pytest.approx(4 * np.prod(plan.tiling.read_shape) / (9 * 70 * 90) - 1)
     assert more["seconds"] > 0
+    assert (more["done"], more["then"]) == (0, [])
     cli(f"run {LINE} --iterations 2 --tile 9 48 64")
     assert cli.read().provenance["plan"]["hash"] == plan.hash
 
@@ -58,6 +60,47 @@ def test_memory_limits_the_tile(cli, files):
     assert said["needs"]["limit"] == "the memory allowed, 381.47 MiB"
 
 
+def test_what_a_run_would_find_and_do_beside(cli, here, files):
+    """Its options mean the same: what is there already, and what follows."""
+    line = f"{LINE} --iterations 2 --tile 9 48 64"
+    here(f"submit {line} --prepare --elements 4")
+    here("work .out.ome.zarr.gpudecon --device cpu --share 0/4")
+    before = cli.listing()
+    assert "An interrupted run" in here(f"plan {line}", status=2).stderr
+    table = here(f"plan {line} --resume --verify --check-seams --report").stdout
+    assert "done already   1 of 4 tiles\n" in table
+    places, reading, page = table.split("then           ")[1].splitlines()[0].split("; ")
+    assert places == "some places between tiles are restored again with twice the halo"
+    assert (reading, page) == ("all that was written is read again and compared", "out.report.html is written")
+    left, whole = (json.loads(here(f"plan {line} {way} --json").stdout) for way in ("--resume", "--overwrite"))
+    assert (left["done"], whole["done"]) == (1, 0)
+    assert left["seconds"] == pytest.approx(0.75 * whole["seconds"])
+    assert "cannot be resumed" in here(f"plan {line} --iterations 3 --resume", status=2).stderr
+    assert {name: text for name, text in cli.listing().items() if "cache" not in name} == before
+    here(f"run {line} --resume")
+    assert json.loads(here(f"plan {line} --resume --json").stdout)["done"] == 4
+    assert "exists" in here(f"plan {line}", status=2).stderr
+
+
+def test_workers_elsewhere_are_planned_for(here, files):
+    line = f"{LINE} --iterations 2"
+    table = here(f"plan {line} --scheduler tcp://127.0.0.1:9 --device cuda --tile 9 48 64").stdout
+    assert "carried out by  workers of Dask (tcp://127.0.0.1:9); the time is that of one\n" in table
+    shared, alone = (
+        json.loads(here(f"plan {line} {words} --memory 4GiB --json").stdout)["needs"]["available"]
+        for words in ("--scheduler local --workers 2", "")
+    )
+    assert shared == alone // 2
+
+
+@pytest.mark.skipif(missing_for_cuda() is None, reason="there is a GPU")
+@pytest.mark.parametrize("verb", ["run", "plan"])
+def test_tile_is_not_chosen_for_gpus_that_are_not_here(here, files, verb):
+    line = LINE.replace("--device cpu", "")
+    said = here(f"{verb} {line} --scheduler tcp://127.0.0.1:9", status=2).stderr
+    assert all(word in said for word in ("no GPU", "--memory", "--tile", "--device cpu"))
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -68,6 +111,11 @@ def test_memory_limits_the_tile(cli, files):
         ("--edges periodic --tile 9 48 64", "opposite faces touch"),
         ("--na 1.3", "--psf and --na were given"),
         ("--ngff 0.4 -o out.tif", "--ngff is a version of OME-Zarr"),
+        ("--background nan", "background is nan"),
+        ("--method median --check-psf", "needs no PSF"),
+        ("--overw", "unrecognized arguments: --overw"),
+        ("--workers 2", "--workers has no meaning without --scheduler"),
+        ("--scheduler node:8786", "'node:8786' is no address"),
     ],
 )
 def test_bad_options_are_the_same_errors_as_those_of_run(here, files, change, words):

@@ -19,6 +19,7 @@ import pytest
 from gpudecon.backend.cupy import missing_for_cuda
 from gpudecon.cli.cluster_options import add_cluster_options, executor_of
 from gpudecon.engine.journal import Journal
+from gpudecon.engine.workspace import Workspace
 from gpudecon.errors import InputError
 
 SHARED = Path(__file__).parents[3] / "shared" / "tools" / "slurm_one_node.sh"
@@ -153,6 +154,34 @@ def test_an_array_whose_last_job_was_refused_is_known(here, many_tiles, stand_in
     assert "The array is in the queue as job 4711" in said
     stand_in("squeue", "echo 4711")
     assert "still in the queue (4711)" in here(f"submit {many_tiles} --resume", status=2).stderr
+
+
+def test_what_is_checked_when_a_run_is_submitted(here, many_tiles):
+    """The PSF at once, what was written by the last job."""
+    submission = f"submit {many_tiles} --dry-run"
+    done = here(f"{submission} --verify")
+    assert "finish" in done.stdout
+    assert done.stdout.rstrip().endswith(".gpudecon --verify")
+    assert "--verify" not in here(submission).stdout
+    line = submission.replace("--psf psf.tif --psf-voxel-um 0.2 0.1 0.1", "--method median").replace(
+        "--iterations 5", ""
+    )
+    assert "median has no PSF that could be checked" in here(f"{line} --check-psf", status=2).stderr
+
+
+def test_a_run_that_was_killed_at_its_very_end(cli, here, many_tiles, monkeypatch):
+    """When its output was in place, and the folder not yet removed."""
+    line = f"submit {many_tiles.replace('--tile 9 16 16', '--tile 9 61 59')} --prepare"
+    here(line)
+    with monkeypatch.context() as patch:
+        patch.setattr(Workspace, "discard", lambda self: None)
+        here("work .out.ome.zarr.gpudecon --device cpu --threads 1")
+        here("finish .out.ome.zarr.gpudecon")
+    assert (cli.folder / ".out.ome.zarr.gpudecon").exists()
+    done = here(f"{line} --resume")
+    assert done.stdout == ""
+    assert "out.ome.zarr is complete; nothing is left to be done" in done.stderr
+    assert not (cli.folder / ".out.ome.zarr.gpudecon").exists()
 
 
 @pytest.mark.slow

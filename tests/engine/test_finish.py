@@ -1,5 +1,7 @@
 """The end of a run: what the disk has changed is found and made again, and an error there keeps the tiles."""
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 import tifffile
@@ -10,7 +12,7 @@ from gpudecon.engine.journal import Journal
 from gpudecon.engine.run import run
 from gpudecon.engine.workspace import folder_of
 from gpudecon.errors import InputError, RunError, StoppedError
-from gpudecon.io import pyramid
+from gpudecon.io import ome_tiff, pyramid
 from gpudecon.io.store import Store
 
 
@@ -69,6 +71,27 @@ def test_verifying_reads_a_tiff_again(planned, monkeypatch, fields):
     job, other = planned("out.ome.zarr", **fields)
     run(job, other)
     np.testing.assert_array_equal(np.asarray(gd.read(plan.output).data), np.asarray(gd.read(other.output).data))
+
+
+@pytest.mark.parametrize("verify", [False, True])
+def test_an_export_is_stopped_at_any_step(planned, monkeypatch, verify):
+    """Between the parts that are written, and between those that are read again."""
+    for module in (ome_tiff, finish):
+        monkeypatch.setattr(module, "BLOCK_VOXELS", 1)
+    job, plan = planned("out.ome.tif", channels=(0,), timepoints=(0,))
+    asked = iter(range(100))
+    with pytest.raises(StoppedError):
+        run(job, plan, stop=lambda: next(asked) > len(plan))
+    steps = 0
+    while folder_of(plan.output).exists():
+        steps += 1
+        asked = iter(range(100))
+        with suppress(StoppedError):
+            run(job, plan, resume=True, verify=verify, stop=lambda: next(asked) >= steps)  # noqa: B023 -- in this turn
+    assert steps == (12 if verify else 4)  # 4 tiles are read again, 4 regions written, and these read again
+    _, whole = planned("whole.ome.zarr", channels=(0,), timepoints=(0,))
+    run(job, whole)
+    np.testing.assert_array_equal(np.asarray(gd.read(plan.output).data), np.asarray(gd.read(whole.output).data))
 
 
 def test_tiles_that_cannot_be_read_are_no_fault_of_the_input(planned, monkeypatch):

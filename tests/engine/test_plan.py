@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from gpudecon.engine.job import Job
 from gpudecon.engine.plan import Plan, plan_job
 from gpudecon.errors import GpudeconWarning, InputError
 from gpudecon.image import Blank
+from gpudecon.methods import make_method
 
 VOXEL = (0.3, 0.1, 0.1)
 
@@ -254,3 +256,18 @@ def test_plan_of_a_million_tiles_is_short(path):
     assert len(plan) > 1_000_000
     assert len(plan.to_json()) < 4000
     assert Plan.from_json(plan.to_json()) == plan
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"background": np.nan}, "background is nan"),
+        ({"saturation": np.nan}, "saturation is nan"),
+        ({"camera": 2.0}, "camera is 2.0"),
+        ({"saturation": 60.0, "method": make_method("wiener", {})}, "wiener cannot leave voxels out"),
+    ],
+)
+def test_a_job_is_checked_when_it_is_made(path, fields, words):
+    """And not by the first of its workers."""
+    with pytest.raises(InputError, match=words):
+        replace(job_of(path), **fields)

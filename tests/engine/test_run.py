@@ -91,7 +91,9 @@ def test_resuming_what_is_complete_does_nothing(planned, tmp_path):
     job, plan = planned()
     record = run(job, plan).record
     before = changes(tmp_path / "out.ome.zarr" / "zarr.json")
-    again = run(job, plan, resume=True).record
+    done = run(job, plan, resume=True, verify=True, seams=True)
+    again = done.record
+    assert done.was_complete
     assert again == record | {"axes": again["axes"], "channels": again["channels"]}
     assert changes(tmp_path / "out.ome.zarr" / "zarr.json") == before
     with pytest.raises(InputError, match="exists"):
@@ -282,6 +284,20 @@ def test_pixels_that_cannot_be_restored_leave_nothing_behind(planned, series, tm
     with pytest.raises(InputError, match=r"in.ome.zarr, channel 1, time point 1(, tile 4 of 4)?: .*1 NaN"):
         run(*planned())
     assert listing(tmp_path) == ["in.ome.zarr"]
+
+
+def test_a_blank_channel_that_shows_late_costs_no_other(planned, series, tmp_path):
+    """Where each channel is one stack in one tile, nothing is decided, and so nothing seen, before its turn."""
+    path, counts, _ = series
+    counts[:, 1] = 0
+    gd.write(path, gd.Image(counts, "tczyx", (0.2, 0.1, 0.1)), overwrite=True)
+    job, plan = planned(timepoints=(0,), tile=(5, 48, 64))
+    with pytest.raises(InputError, match=r"channel 1.* zero everywhere.* 1 of 2 tiles are done and kept in the OME-Z"):
+        run(job, plan)
+    alone, other = planned("alone.ome.zarr", channels=(0,), timepoints=(0,), tile=(5, 48, 64))
+    run(alone, other)
+    with Workspace.open(folder_of(plan.output)) as workspace:
+        np.testing.assert_array_equal(gd.read(workspace.tiles).volume(), gd.read(other.output).volume())
 
 
 def test_pixels_that_cannot_be_read_may_be_readable_again(planned, uninterrupted, series, after):

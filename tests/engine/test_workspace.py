@@ -148,3 +148,15 @@ def test_a_folder_is_given_up_once(planned):
             assert sorted(workspace.folder.iterdir()) == sorted(
                 workspace.folder / name for name in ("lock", "out.ome.zarr", "plan.json", "psf-0000.npz", "run.json")
             )
+
+
+def test_an_output_that_is_a_link_is_replaced(planned, tmp_path):
+    """By the output; what the link leads to stays."""
+    job, plan = planned("elsewhere.ome.zarr")
+    run(job, plan)
+    (tmp_path / "out.ome.zarr").symlink_to(tmp_path / "elsewhere.ome.zarr")
+    job, other = planned()
+    run(job, other, overwrite=True)
+    assert not (tmp_path / "out.ome.zarr").is_symlink()
+    assert not folder_of(other.output).exists()
+    assert gd.read(plan.output).volume().any()

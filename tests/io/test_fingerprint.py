@@ -8,7 +8,9 @@ import pytest
 import tifffile
 
 from gpudecon import io
-from gpudecon.io.fingerprint import fingerprint
+from gpudecon.errors import InputError
+from gpudecon.image import Image
+from gpudecon.io.fingerprint import check_apart, fingerprint
 
 
 def ome(names):
@@ -57,3 +59,40 @@ def test_an_image_in_one_file(tmp_path):
         assert fingerprint(tmp_path / name) == before
         os.utime(tmp_path / name, ns=(1, 1))
         assert fingerprint(tmp_path / name) != before
+
+
+def test_axes_of_an_image_at_an_address(tmp_path):
+    """Without them it could not be read."""
+    tifffile.imwrite(tmp_path / "a.tif", np.ones((2, 3, 5, 7), "u2"), metadata=None, photometric="minisblack")
+    address = f"file://{tmp_path}/a.tif"
+    assert fingerprint(address, "tzyx") == fingerprint(address, "tzyx") != fingerprint(address, "czyx")
+
+
+def test_an_output_is_apart_from_all_files_of_the_input(files, tmp_path):
+    refused = "would replace or change the input .*choose another output"
+    for output in (files[2], tmp_path / "elsewhere" / "link.ome.tif", tmp_path / "elsewhere" / ".." / "z1.ome.tif"):
+        for name in (str(files[0]), f"file://{files[0]}"):
+            with pytest.raises(InputError, match=refused):
+                check_apart(name, output)
+    with pytest.raises(InputError, match=refused):
+        check_apart(str(tmp_path / "z{z}.ome.tif"), files[1])
+    check_apart(files[0], tmp_path / "z3.ome.tif")
+    check_apart("https://127.0.0.1/z0.ome.tif", files[0])
+
+
+def test_an_output_is_not_in_a_store_that_is_read_and_holds_none(tmp_path):
+    path = tmp_path / "plate.zarr" / "a.ome.zarr"
+    path.parent.mkdir()
+    io.write(path, Image(np.ones((5, 7), "u2"), "yx"))
+    for output in (path, path.parent, path / "0.zarr"):
+        with pytest.raises(InputError, match="would replace or change the input"):
+            check_apart(path, output)
+    check_apart(path, path.parent / "b.ome.zarr")
+
+
+def test_an_image_may_be_written_over_itself(tmp_path):
+    """What `write` replaces has been read by then."""
+    for name in ("a.ome.zarr", "a.ome.tif"):
+        io.write(tmp_path / name, Image(np.arange(35, dtype="u2").reshape(5, 7), "yx"))
+        io.write(tmp_path / name, io.read(tmp_path / name), dtype="f4", overwrite=True)
+        np.testing.assert_array_equal(io.read(tmp_path / name).volume(), np.arange(35.0).reshape(5, 7))

@@ -236,6 +236,19 @@ def test_no_tiff(tmp_path, caplog):
     assert not caplog.records
 
 
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), TimeoutError(), ConnectionResetError()])
+def test_not_to_be_had(tmp_path, monkeypatch, error):
+    """Which a fresh copy would not mend."""
+
+    def failing(*_, **__):
+        raise error
+
+    tifffile.imwrite(tmp_path / "a.tif", values(30, 40), photometric="minisblack")
+    monkeypatch.setattr(tifffile, "TiffFile", failing)
+    with pytest.raises(InputError, match=r"a\.tif cannot be read \(.+\); see whether it may be, and try again\.$"):
+        io.read(tmp_path / "a.tif")
+
+
 def test_damage_that_shows_when_pixels_are_read(tmp_path):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, values(4, 30, 40), compression="zlib", photometric="minisblack")

@@ -194,6 +194,9 @@ def test_uint16_with_one_scale(tmp_path, rng):
     assert (stored.dtype, stored.min(), stored.max()) == (np.uint16, 0, 65535)
     back = stored.astype(float) * scaled.scale + scaled.offset
     np.testing.assert_allclose(back, values, atol=0.5001 * scaled.scale)
+    beyond = Scaled(values, (high - low) / 65535 / 2, low + 1)  # where stored numbers would wrap
+    unclipped = np.rint((values.astype(float) - beyond.offset) / beyond.scale)
+    np.testing.assert_array_equal(beyond[(slice(None),) * 3], np.clip(unclipped, 0, 65535))
 
 
 def test_units_side_by_side():

@@ -1,0 +1,71 @@
+"""What is checked, what may be there already, and where the work is done: options of run, plan and submit."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from gpudecon.backend import get_backend
+from gpudecon.cli.cluster_options import add_cluster_options
+from gpudecon.cli.job_options import check_format, job_of
+from gpudecon.cli.report import check_page, page_of
+from gpudecon.errors import InputError
+
+if TYPE_CHECKING:
+    from gpudecon.engine.job import Job
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """All of run, which plan takes too."""
+    add_common_options(parser)
+    parser.add_argument(
+        "--check-seams", action="store_true", help="restore some places between tiles with twice the halo and compare"
+    )
+    parser.add_argument(
+        "--report", action="store_true", help="write NAME.report.html, a page with pictures, beside the output"
+    )
+    add_cluster_options(parser)
+
+
+def add_common_options(parser: argparse.ArgumentParser) -> None:
+    """Those that submit has as well."""
+    parser.add_argument("--verify", action="store_true", help="read all that was written again and compare checksums")
+    parser.add_argument(
+        "--check-psf",
+        action="store_true",
+        help="warn where a narrower PSF explains the image better; takes up to 300 iterations on a small part",
+    )
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--overwrite", action="store_true", help="replace an existing output or an interrupted run")
+    again.add_argument("--resume", action="store_true", help="go on with an interrupted run, if there is one")
+
+
+def job_to_run(args: argparse.Namespace) -> Job:
+    """The job of run or plan, its output and page checked."""
+    if args.report:
+        check_page(page_of(args.output), replaces=args.overwrite or args.resume)
+    return job_to_plan(args, elsewhere=args.scheduler not in (None, "local"))
+
+
+def job_to_plan(args: argparse.Namespace, *, elsewhere: bool) -> Job:
+    """The job, its output checked, and its PSFs where that was asked for.
+
+    Where the work is done ``elsewhere``, this machine plans with the device that it has: the workers are told which one
+    was asked for.
+    """
+    check_format(args, replaces=args.overwrite or args.resume)
+    is_for_gpus = elsewhere and args.device != "cpu"
+    if is_for_gpus and args.memory is None and args.tile is None and get_backend("auto").name == "cpu":
+        raise InputError(
+            "This machine has no GPU from whose memory the tile could be chosen; give --memory, such as two thirds of "
+            "what the GPUs of the nodes have, or --tile, or --device cpu."
+        )
+    job = job_of(args)
+    if is_for_gpus:
+        job = replace(job, device="auto")
+    if args.check_psf:
+        from gpudecon.engine.psf_check import check_psfs
+
+        return check_psfs(job)
+    return job
