@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from gpudecon.backend import get_backend
 from gpudecon.cli.cluster_options import executor_of
-from gpudecon.cli.job_options import add_job_options, plan_of
+from gpudecon.cli.job_options import add_job_options, check_format, plan_of
 from gpudecon.cli.report import page_of
-from gpudecon.cli.run_options import add_run_options, job_to_run
+from gpudecon.cli.run_options import add_run_options, check_places, checked_job, is_elsewhere
+from gpudecon.errors import InputError
 
 if TYPE_CHECKING:
     from gpudecon.engine.calibration import Calibration
@@ -24,8 +25,7 @@ def add_parser(verbs: Any) -> None:
         "plan",
         help="show what a run would do: tiles, memory, time",
         description="Show what 'gpudecon run' with the same options would do, without doing it: the tiles, the buffers "
-        "and their bytes, what the margins of the tiles cost, the time, and what limits the tiles. What 'gpudecon run' "
-        "would refuse is refused.",
+        "and their bytes, what the margins of the tiles cost, the time, what limits the tiles, and what is in the way.",
     )
     parser.set_defaults(act=act)
     add_job_options(parser)
@@ -37,9 +37,11 @@ def act(args: argparse.Namespace) -> int:
     """Carry out the verb."""
     from gpudecon.engine.calibration import calibrated
 
-    job = job_to_run(args)
+    check_format(args, replaces=True)  # nothing is written
+    job = checked_job(args, elsewhere=is_elsewhere(args))
     execute = executor_of(args, stop=lambda: False)
-    plan, done = _what_is_left(plan_of(job, args, processes=1 if execute is None else execute.processes), args)
+    plan = plan_of(job, args, processes=1 if execute is None else execute.processes)
+    plan, done, obstacle = _what_is_there(plan, args)
     backend = get_backend(job.device, threads=job.threads)
     calibration = calibrated(plan, backend)
     seconds = calibration.predict(plan, backend) * (1 - done / len(plan))
@@ -53,23 +55,27 @@ def act(args: argparse.Namespace) -> int:
             "bytes": plan.needs.bytes,
         }
         time = {"seconds": seconds, "calibration": {"measured": calibration.measured, "kept": calibration.kept}}
-        print(json.dumps(json.loads(plan.to_json()) | more | time | {"then": then}, indent=1))
+        print(json.dumps(json.loads(plan.to_json()) | more | time | {"then": then, "obstacle": obstacle}, indent=1))
     else:
         where = "" if args.scheduler is None else f"workers of Dask ({args.scheduler}); the time is that of one"
         extra = {"carried out by": where, "done already": f"{done} of {len(plan)} tiles" * (done > 0)}
-        print(_table(plan, calibration, seconds, extra | {"then": "; ".join(then)}))
+        print(_table(plan, calibration, seconds, extra | {"then": "; ".join(then), "refused as it is": obstacle}))
     return 0
 
 
-def _what_is_left(plan: Plan, args: argparse.Namespace) -> tuple[Plan, int]:
-    """The plan as a run would carry it out, and how many of its tasks it would find done."""
+def _what_is_there(plan: Plan, args: argparse.Namespace) -> tuple[Plan, int, str]:
+    """The plan as a run would carry it out, how many of its tasks it would find done, and what it would refuse."""
     from gpudecon.engine.run import made
     from gpudecon.engine.workspace import earlier, tiles_done
 
     if args.resume and made(plan) is not None:
-        return plan, len(plan)
-    begun = earlier(plan, resume=args.resume, overwrite=args.overwrite)
-    return (plan, 0) if begun is None else (plan.with_tiles_of(begun), tiles_done(plan))
+        return plan, len(plan), ""
+    try:
+        check_places(args)
+        begun = earlier(plan, resume=args.resume, overwrite=args.overwrite)
+    except InputError as error:
+        return plan, 0, str(error)
+    return (plan, 0, "") if begun is None else (plan.with_tiles_of(begun), tiles_done(plan), "")
 
 
 def _afterwards(args: argparse.Namespace, plan: Plan) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gpudecon.cli.cluster_options import executor_of
 from gpudecon.cli.job_options import add_job_options, plan_of
 from gpudecon.cli.report import page_of, write_report
-from gpudecon.cli.run_options import add_run_options, job_to_run
+from gpudecon.cli.run_options import add_run_options, check_places, checked_job, is_elsewhere
 from gpudecon.methods import METHODS
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ def act(args: argparse.Namespace) -> int:
     from gpudecon.io import read
 
     start = time.perf_counter()
-    job = job_to_run(args)
+    check_places(args)
+    job = checked_job(args, elsewhere=is_elsewhere(args))
     with Progress() as progress, stopping() as stop:
         execute = executor_of(args, stop)
         plan = plan_of(job, args, processes=1 if execute is None else execute.processes)

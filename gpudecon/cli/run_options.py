@@ -41,20 +41,25 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     again.add_argument("--resume", action="store_true", help="go on with an interrupted run, if there is one")
 
 
-def job_to_run(args: argparse.Namespace) -> Job:
-    """The job of run or plan, its output and page checked."""
+def is_elsewhere(args: argparse.Namespace) -> bool:
+    """Whether run's workers are on other machines."""
+    return args.scheduler not in (None, "local")
+
+
+def check_places(args: argparse.Namespace) -> None:
+    """InputError where something is that neither is to be replaced nor gone on with: the output or its page."""
+    replaces = args.overwrite or args.resume
+    check_format(args, replaces=replaces)
     if args.report:
-        check_page(page_of(args.output), replaces=args.overwrite or args.resume)
-    return job_to_plan(args, elsewhere=args.scheduler not in (None, "local"))
+        check_page(page_of(args.output), replaces=replaces)
 
 
-def job_to_plan(args: argparse.Namespace, *, elsewhere: bool) -> Job:
-    """The job, its output checked, and its PSFs where that was asked for.
+def checked_job(args: argparse.Namespace, *, elsewhere: bool) -> Job:
+    """The job, and its PSFs checked where that was asked for.
 
     Where the work is done ``elsewhere``, this machine plans with the device that it has: the workers are told which one
     was asked for.
     """
-    check_format(args, replaces=args.overwrite or args.resume)
     is_for_gpus = elsewhere and args.device != "cpu"
     if is_for_gpus and args.memory is None and args.tile is None and get_backend("auto").name == "cpu":
         raise InputError(

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from gpudecon.cli.cluster_options import SLURM, add_slurm_options, resources_of
-from gpudecon.cli.job_options import add_job_options, plan_of
-from gpudecon.cli.run_options import add_common_options, job_to_plan
+from gpudecon.cli.job_options import add_job_options, check_format, plan_of
+from gpudecon.cli.run_options import add_common_options, checked_job
 from gpudecon.errors import GpudeconError, InputError
 
 
@@ -50,7 +50,8 @@ def act(args: argparse.Namespace) -> int:
     from gpudecon.engine.workspace import folder_of
 
     _check(args)
-    job = job_to_plan(args, elsewhere=True)
+    check_format(args, replaces=args.overwrite or args.resume)
+    job = checked_job(args, elsewhere=True)
     plan = plan_of(job, args)
     if args.resume and made(plan) is not None:
         return _nothing_left(args)
