@@ -138,6 +138,21 @@ def test_run_takes_all_optics(cli, here, run_line):
     assert cli.read().provenance["psf"] != cli.read("wide.ome.zarr").provenance["psf"]
 
 
+def test_run_takes_a_psf_of_gpudecon_as_it_is(cli, here, run_line):
+    """The same PSF computed by run or by psf theory; cleaning it again would take its faint light away."""
+    computed, measured = (
+        run_line.replace("--psf psf.tif --psf-voxel-um 0.2 0.1 0.1", words).replace("out.", name)
+        for words, name in ((OPTICS, "computed."), ("--psf theory.ome.tif", "measured."))
+    )
+    here(computed)
+    (record,) = cli.read("computed.ome.zarr").provenance["psf"]
+    shape = " ".join(str(n) for n in record["shape"])
+    here(f"psf theory -o theory.ome.tif --shape {shape} --voxel-um 0.2 0.1 0.1 {OPTICS}")
+    here(measured)
+    assert cli.read("measured.ome.zarr").provenance["psf"] == [record]
+    assert gd.read_psf(cli.folder / "theory.ome.tif").sha256 == record["sha256"]
+
+
 def test_the_real_bead_is_no_point(here, shared_data, refused_here):
     """It has 2.5 um: far larger than what NA 1.4 resolves, which its image shows even where nobody says so."""
     words = f"psf beads '{shared_data}/bead-25pct_data.tif' -o psf.ome.tif --voxel-um 0.25 0.16 0.16"

@@ -96,6 +96,22 @@ def test_a_clean_psf_is_left_alone():
     np.testing.assert_allclose(psf.array, clean, atol=1e-6 * clean.max())
 
 
+@pytest.mark.parametrize("modality", [{}, {"modality": "two-photon", "excitation_nm": 920}])
+@pytest.mark.parametrize("noise", [0.0, 2e-4])
+def test_no_change_of_the_light_is_silent(rng, modality, noise):
+    """Where more than a thousandth of the light is another than before, it is said how much."""
+    optics = gd.Optics(na=1.4, emission_nm=520, immersion_index=1.515, **modality)
+    given = gd.theoretical_psf(optics, (41, 65, 65), (0.1, 0.065, 0.065)).array.astype(float)
+    given += noise * given.max() * rng.normal(size=given.shape)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        psf = measured_psf(given, None)
+    light = given / given.sum()
+    changed = np.abs(psf.array - light).sum()
+    said = " ".join(str(w.message) for w in told)
+    assert changed < 2e-3 or "of its light" in said, changed
+
+
 @pytest.mark.parametrize(
     ("array", "message"),
     [
