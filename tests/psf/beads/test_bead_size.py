@@ -1,10 +1,13 @@
 """The size of beads, and the circles of a radial average, against direct sums."""
 
+import warnings
+
 import numpy as np
 import pytest
 
 import gpudecon as gd
 from gpudecon.errors import GpudeconWarning, InputError
+from gpudecon.optics import Optics
 from gpudecon.psf.bead_size import FIRST_ZERO, ball_transfer, check_bead_size
 from gpudecon.psf.finish import cropped, in_passband, nonnegative, without_bead
 from gpudecon.psf.otf_support import otf_support
@@ -56,14 +59,37 @@ def test_bead_size_is_taken_out(optics):
 
 
 def test_large_beads_are_refused_and_middling_ones_warned_about(optics):
-    support = otf_support(optics)
-    check_bead_size(0.1, support)
+    check_bead_size(0.1, optics)
+    check_bead_size(0.175, optics)
     with pytest.warns(GpudeconWarning, match="Beads of 0.2 um leave 24% of the finest details"):
-        check_bead_size(0.2, support)
+        check_bead_size(0.2, optics)
     with pytest.raises(InputError, match=r"Beads of 0.27 um are too large for a PSF: above 0\.266 um"):
-        check_bead_size(0.27, support)
+        check_bead_size(0.27, optics)
     with pytest.raises(InputError, match="bead_diameter_um is nan"):
         check_bead_size(float("nan"), None)
+
+
+@pytest.mark.parametrize(
+    "modality",
+    [
+        {"modality": "confocal", "excitation_nm": 488, "pinhole_au": 1.0},
+        {"modality": "two-photon", "excitation_nm": 920},
+        {"modality": "sted", "excitation_nm": 488, "sted_nm": 592, "sted_saturation": 20},
+    ],
+)
+def test_the_limit_is_that_of_the_objective_in_every_modality(optics, modality):
+    """0.715 * 520 / 1.4 = 266 nm; a ball of d lacks the period d / 1.43."""
+    finer = Optics(na=optics.na, emission_nm=520, immersion_index=optics.immersion_index, **modality)
+    check_bead_size(0.1, finer)
+    for diameter in (0.13, 0.175):
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            check_bead_size(diameter, finer)
+        # 1.43 / d is within 2 NA (1 / emission + 1 / excitation) of the confocal, 11.1 per um, from 0.129 um on
+        lacking = f"Beads of {diameter:g} um lack details of about {diameter / 1.4303:.2g} um"
+        assert [str(w.message).startswith(lacking) for w in told] == [True] * (finer.modality == "confocal")
+    with pytest.raises(InputError, match=r"above 0\.266 um"):
+        check_bead_size(0.27, finer)
 
 
 @pytest.mark.parametrize("shape", [(3, 33, 35), (2, 34, 32)])
