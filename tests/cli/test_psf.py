@@ -111,7 +111,7 @@ def test_check(cli, here):
     assert here(f"psf check psf.ome.tif {OPTICS}").stdout == "nothing is wrong with it\n"
     assert here("psf check psf.ome.tif").stdout.startswith("nothing is wrong with it; give the optics")
     found = json.loads(here(f"psf check psf.ome.tif {OPTICS} --image-voxel-um 0.2 0.13 0.13 --json").stdout)
-    assert {f["name"] for f in found} == {"pitch", "below Nyquist"}
+    assert {f["name"]: f["severity"] for f in found} == {"pitch": "note", "below Nyquist": "warning"}
     array = cli.read("psf.ome.tif").volume().copy()
     array[0, 0, 0] = np.nan
     tifffile.imwrite(cli.folder / "nan.tif", array, photometric="minisblack")
