@@ -7,6 +7,7 @@ from scipy.interpolate import CubicSpline
 from scipy.optimize import brentq
 
 from gpudecon.backend import get_backend
+from gpudecon.errors import InputError
 from gpudecon.optics import Optics
 from gpudecon.psf.hankel import behind_pinhole
 from gpudecon.psf.modality import INSTRUMENTS, sheet_intensity
@@ -223,6 +224,20 @@ def test_light_sheet_against_a_simulated_scan(sheet):
     # a sheet beyond the focal plane lights the source before the focus reaches it
     lit = sheet_intensity(optics, height_of_source_over_focal_plane)
     assert stage[lit.argmax()] < source
+
+
+@pytest.mark.parametrize(
+    ("sheet", "origin"),
+    [
+        ({"sheet_profile": ((0.2, 0), (0.5, 1), (0.8, 0))}, "paraxial"),  # between two planes
+        ({"sheet_profile": ((-1, 0), (0, 1), (1, 0)), "sheet_offset_um": 300.0}, "paraxial"),
+        ({"sheet_profile": ((-1, 0), (0, 1), (1, 0)), "sheet_offset_um": 300.0}, "peak"),
+        ({"sheet_waist_um": 1.0, "sheet_offset_um": -300.0}, "peak"),
+    ],
+)
+def test_a_sheet_that_misses_the_planes_is_refused(sheet, origin):
+    with pytest.raises(InputError, match=r"light sheet misses the planes.* sheet_offset_um or sheet_profile"):
+        theoretical_psf(Optics(**SHEET, **sheet), (3, 9, 9), (1.0, 0.1, 0.1), axial_origin=origin)
 
 
 @pytest.mark.parametrize("optics", [CONFOCAL, TWO_PHOTON, STED, {**SHEET, "sheet_waist_um": 2.0}])

@@ -34,6 +34,16 @@ def test_resample_needs_a_voxel_size():
         gd.PSF(np.ones((3, 3, 3))).resample((0.1, 0.1, 0.1))
 
 
+@pytest.mark.parametrize(("planes", "step_um"), [(2, 0.1), (2, 0.3), (3, 0.3), (9, 1.0)])
+def test_resample_does_not_leave_one_plane_of_several(planes, step_um):
+    psf = gd.PSF(np.ones((planes, 5, 5)), (0.2, 0.1, 0.1))
+    with pytest.raises(InputError, match=f"{planes} samples of 0.2 um along z, of which voxels of {step_um:g} um"):
+        psf.resample((step_um, 0.1, 0.1))
+    with pytest.raises(InputError, match="The PSF has 2 samples"):
+        gd.PSF(np.ones((5, 2)), (0.2, 0.2)).resample((0.2, 0.1))
+    assert gd.PSF(np.ones((1, 5, 5)), (0.2, 0.1, 0.1)).resample((0.3, 0.1, 0.1)).shape == (1, 5, 5)
+
+
 @pytest.mark.parametrize(
     ("array", "message"),
     [
