@@ -255,15 +255,16 @@ def _measured(args: argparse.Namespace, image: Image, channels: tuple[int, ...])
                 f"{path} is a PSF of {count} channels and the image has {image.sizes['c']}; give one file per channel, "
                 "or a single one with as many channels as the image."
             )
-        psfs += [_measured_psf(args, image, path, c) for c in (channels if count > 1 else (0,))]
+        for c in channels if count > 1 else (0,):
+            name = Path(path).name + (f", channel {c}" if count > 1 else "")
+            psfs.append(_measured_psf(args, image, path, c, name))
     return tuple(psfs)
 
 
-def _measured_psf(args: argparse.Namespace, image: Image, path: str, channel: int) -> PSF:
+def _measured_psf(args: argparse.Namespace, image: Image, path: str, channel: int, name: str) -> PSF:
     from gpudecon.io.psf_file import is_finished, psf_of, read_stack
     from gpudecon.psf.check import check_psf
 
-    name = Path(path).name
     stack = read_stack(path, channel)
     # what reading repairs it also says; a cut-off peak is no longer seen afterwards
     lost = [] if is_finished(stack) else [finding for finding in check_psf(stack.data) if finding.name == "saturated"]

@@ -184,12 +184,14 @@ def test_a_psf_for_each_channel(cli, here, python, stack, psf):
 @pytest.mark.parametrize(("words", "chosen"), [("", [0, 1]), ("--channels 1,0", [1, 0]), ("--channels 1", [1])])
 def test_a_psf_of_as_many_channels_as_the_image(cli, here, python, stack, psf, words, chosen):
     both = np.stack([psf, psf[..., ::-1]], axis=1)
-    save_imagej(cli.folder / "both.tif", both, "ZCYX")
+    save_imagej(cli.folder / "both.tif", 7 * both, "ZCYX")
     save_imagej(cli.folder / "in.tif", np.stack([stack, stack[::-1]], axis=1), "ZCYX")
-    here(f"run in.tif -o out.zarr --psf both.tif --iterations 5 --device cpu {words}")
+    done = here(f"run in.tif -o out.zarr --psf both.tif --iterations 5 --device cpu {words}")
+    assert all(f"both.tif, channel {c}: divided by its sum" in done.stderr for c in chosen)
     image = cli.read("out.zarr")
     for place, c in enumerate(chosen):
-        alone = gd.read_psf(cli.folder / "both.tif", channel=c)
+        with pytest.warns(gd.GpudeconWarning, match=r"both\.tif: divided by its sum 7"):
+            alone = gd.read_psf(cli.folder / "both.tif", channel=c)
         assert np.abs(alone.array - both[:, c]).max() < 1e-3 * psf.max()
         assert image.provenance["psf"][place]["sha256"] == alone.sha256
         np.testing.assert_array_equal(image.volume(c=place), python((stack, stack[::-1])[c], alone))
