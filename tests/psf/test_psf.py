@@ -148,6 +148,20 @@ def test_read_psf_of_the_real_bars_kernel(shared_data):
     assert psf.array[:6].sum() > 0.05
 
 
+@pytest.mark.parametrize("suffix", [".ome.tif", ".ome.zarr"])
+@pytest.mark.parametrize("command", ["psf theory", "psf beads"])
+def test_read_psf_takes_what_gpudecon_made_as_it_is(tmp_path, command, suffix):
+    """Its peak beside the middle and its faint light stay; in a file of other origin they do not."""
+    values = band_limited((9, 16, 17), (1, 1, 1), (1.5, 1.6, 1.4), (0.4, 0, 0)) + 1e-3
+    psf = gd.PSF(values, (0.2, 0.1, 0.1))
+    image = gd.Image(psf.array, "zyx", psf.voxel_um)
+    gd.write(tmp_path / f"own{suffix}", image, provenance={"command": command})
+    assert gd.read_psf(tmp_path / f"own{suffix}").sha256 == psf.sha256
+    gd.write(tmp_path / f"other{suffix}", image, provenance={"settings": {}})
+    with pytest.warns(GpudeconWarning, match="of its light|shifted"):
+        assert gd.read_psf(tmp_path / f"other{suffix}").sha256 != psf.sha256
+
+
 def test_the_faint_cone_of_a_noisy_widefield_bead_is_kept(rng):
     """Out of focus each voxel lies below the noise, but the planes hold much of the light."""
     optics = gd.Optics(na=1.3, emission_nm=520, immersion_index=1.515)

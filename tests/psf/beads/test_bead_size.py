@@ -58,6 +58,22 @@ def test_bead_size_is_taken_out(optics):
     assert after.sum() == pytest.approx(1)
 
 
+@pytest.mark.parametrize("diameter", [0.13, 0.175])
+def test_bead_size_is_taken_out_where_the_ball_has_a_zero_in_the_band(optics, diameter):
+    """A confocal passes the frequencies around it faintly, so that damping there costs little."""
+    voxel = (0.1, 0.04, 0.04)
+    confocal = Optics(**{**vars(optics), "modality": "confocal", "excitation_nm": 488, "pinhole_au": 1.0})
+    point = gd.theoretical_psf(confocal, (33, 65, 65), voxel).array.astype(float)
+    frequencies = np.meshgrid(*(np.fft.fftfreq(n, v) for n, v in zip(point.shape, voxel, strict=True)), indexing="ij")
+    waves = np.zeros(point.shape)
+    for place in in_ball(diameter, 600):
+        waves += np.cos(2 * np.pi * sum(k * p for k, p in zip(frequencies, place, strict=True)))
+    bead = np.fft.ifftn(np.fft.fftn(point) * waves / 600).real
+    after = without_bead(bead, voxel, diameter)
+    assert np.linalg.norm(bead - point) > 0.09 * np.linalg.norm(point)
+    assert np.linalg.norm(after - point) < 0.02 * np.linalg.norm(point)  # as of a widefield, above
+
+
 def test_large_beads_are_refused_and_middling_ones_warned_about(optics):
     check_bead_size(0.1, optics)
     check_bead_size(0.175, optics)
