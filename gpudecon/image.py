@@ -138,7 +138,7 @@ def checked_voxel_um(voxel_um: object, ndim: int, name: str = "voxel_um") -> tup
     wanted = "(z, y, x)" if ndim == 3 else "(y, x)"
     try:
         values = tuple(float(v) for v in voxel_um)  # type: ignore[attr-defined]
-    except TypeError:
+    except (TypeError, ValueError):
         values = ()
     if len(values) != ndim or not all(math.isfinite(v) and v > 0 for v in values):
         raise InputError(f"{name} is {voxel_um!r}; give {ndim} positive sizes in micrometres, {wanted}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from numbers import Real
@@ -237,7 +238,7 @@ class Optics:
             )
         if self.sheet_profile is not None:
             object.__setattr__(self, "sheet_profile", _checked_profile(self.sheet_profile))
-        needed = self.sheet_na is not None or (self.sheet_waist_um is not None and self.sheet_distance_um is not None)
+        needed = needs_excitation(vars(self))
         if needed and self.excitation_nm is None:
             raise InputError("modality 'light-sheet' needs excitation_nm to follow a Gaussian beam: give a value.")
         unused = [
@@ -247,6 +248,15 @@ class Optics:
         ]
         if unused:
             raise InputError(f"A light sheet given by {ways[0]} does not use {' and '.join(unused)}; leave that out.")
+
+
+def needs_excitation(given: Mapping[str, Any]) -> bool:
+    """Whether the PSF of optics with these fields depends on the wavelength of the excitation."""
+    modality = given.get("modality", "widefield")
+    if modality != "light-sheet":
+        return "excitation_nm" in MODALITIES[modality].required
+    has = {name for name, value in given.items() if value is not None}
+    return "sheet_na" in has or {"sheet_waist_um", "sheet_distance_um"} <= has
 
 
 def _modalities_with(name: str) -> list[str]:

@@ -154,5 +154,8 @@ def expose(
     estimate = model.empty()
     estimate[...] = truth
     blurred = np.maximum(model.blur(estimate), 0)
-    per_unit = peak_photons / float(blurred.max())
+    brightest = float(blurred.max())
+    if not brightest > 0:
+        raise InputError("The specimen is dark everywhere and cannot be scaled to peak_photons; give one with light.")
+    per_unit = peak_photons / brightest
     return record(blurred * per_unit + haze_photons, camera, np.random.default_rng(seed)), per_unit

@@ -40,3 +40,5 @@ def test_exposure_has_the_wanted_peak_and_saturation_is_refused():
     assert grey.sum(dtype=float) == pytest.approx(truth.sum(dtype=float) * per_unit, rel=0.01)
     with pytest.raises(InputError, match="saturates"):
         expose(truth, peak_photons=1e6, camera=Camera(100, 2.0, 1.5), **settings)
+    with pytest.raises(InputError, match="dark everywhere"):
+        expose(0 * truth, peak_photons=100, camera=Camera(100, 2.0, 1.5), **settings)

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from gpudecon.backend import get_backend
 from gpudecon.camera import Camera
 from gpudecon.cli.method_options import add_method_options, method_options
-from gpudecon.cli.optics_options import add_optics_options, optics_options
+from gpudecon.cli.optics_options import OF_CHANNELS, add_optics_options, optics_options
 from gpudecon.deconvolve import MOST_ITERATIONS
 from gpudecon.errors import GpudeconWarning, InputError
 from gpudecon.forward import EDGES
 from gpudecon.image import Image, checked_voxel_um
 from gpudecon.methods import METHODS, Method, make_method
-from gpudecon.optics import Optics
+from gpudecon.optics import Optics, needs_excitation
 from gpudecon.psf.psf import PSF
 
 if TYPE_CHECKING:
@@ -36,9 +36,14 @@ def add_job_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timepoints", metavar="A:B:S", help="time points, as a slice or a number (default: all)")
 
     psf = parser.add_argument_group("point spread function")
-    psf.add_argument("--psf", nargs="+", metavar="FILE", help="measured PSF: one for all channels or one for each")
+    psf.add_argument(
+        "--psf",
+        nargs="+",
+        metavar="FILE",
+        help="one PSF for all channels or one for each (as files, or as the channels of one file)",
+    )
     psf.add_argument("--psf-voxel-um", type=float, nargs="+", metavar="UM", help="its voxel size: z y x")
-    add_optics_options(parser, several_emissions=True)
+    add_optics_options(parser, several_channels=True)
 
     what = parser.add_argument_group("restoration")
     what.add_argument("--method", default="rl", choices=list(METHODS), help="default rl")
@@ -232,65 +237,87 @@ def _psfs(args: argparse.Namespace, image: Image, channels: tuple[int, ...]) -> 
         flags = ", ".join("--" + name.replace("_", "-") for name in given)
         raise InputError(f"--psf and {flags} were given; a PSF is either measured or computed, so give one of the two.")
     if args.psf:
-        return _measured(args, image)
+        return _measured(args, image, channels)
     if args.psf_voxel_um is not None:
         raise InputError("--psf-voxel-um was given without --psf.")
     return _theoretical(given, image, channels)
 
 
-def _measured(args: argparse.Namespace, image: Image) -> tuple[PSF, ...]:
-    from gpudecon.io.psf_file import read_stack
-    from gpudecon.psf.check import check_psf
-    from gpudecon.psf.measured import measured_psf
+def _measured(args: argparse.Namespace, image: Image, channels: tuple[int, ...]) -> tuple[PSF, ...]:
+    """One PSF for each file, or for each chosen channel of a file that has as many channels as the image."""
+    from gpudecon.io import read
 
     psfs = []
     for path in args.psf:
-        stack = read_stack(path)
-        # what reading repairs it also says; a cut-off peak is no longer seen afterwards
-        lost = [finding for finding in check_psf(stack.data) if finding.name == "saturated"]
-        psf = measured_psf(stack.data, stack.voxel_um, Path(path).name)
-        if psf.array.ndim != len(image.spatial_axes):
+        count = read(path).sizes["c"]
+        if count > 1 and (len(args.psf) > 1 or count != image.sizes["c"]):
             raise InputError(
-                f"{path} is a PSF of {psf.array.ndim} dimensions, shape {psf.shape}, but the image's stacks have "
-                f"{len(image.spatial_axes)}, shape {image.spatial_shape}; give a PSF of the same dimensions."
+                f"{path} is a PSF of {count} channels and the image has {image.sizes['c']}; give one file per channel, "
+                "or a single one with as many channels as the image."
             )
-        if args.psf_voxel_um is not None:
-            psf = PSF(psf.array, checked_voxel_um(args.psf_voxel_um, psf.array.ndim, "--psf-voxel-um"))
-        if psf.voxel_um is None:
-            raise InputError(
-                f"{path} does not say its voxel size; give --psf-voxel-um (that of the image, if it was taken alike)."
-            )
-        for finding in [*check_psf(psf, image_voxel_um=image.voxel_um), *lost]:
-            if finding.severity == "fatal":
-                raise InputError(f"{Path(path).name}: {finding}")
-            if finding.severity == "warning":
-                warnings.warn(f"{Path(path).name}: {finding}", GpudeconWarning, stacklevel=2)
-        psfs.append(psf)
+        for c in channels if count > 1 else (0,):
+            name = Path(path).name + (f", channel {c}" if count > 1 else "")
+            psfs.append(_measured_psf(args, image, path, c, name))
     return tuple(psfs)
+
+
+def _measured_psf(args: argparse.Namespace, image: Image, path: str, channel: int, name: str) -> PSF:
+    from gpudecon.io.psf_file import is_finished, psf_of, read_stack
+    from gpudecon.psf.check import check_psf
+
+    stack = read_stack(path, channel)
+    # what reading repairs it also says; a cut-off peak is no longer seen afterwards
+    lost = [] if is_finished(stack) else [finding for finding in check_psf(stack.data) if finding.name == "saturated"]
+    psf = psf_of(stack, name)
+    if psf.array.ndim != len(image.spatial_axes):
+        raise InputError(
+            f"{path} is a PSF of {psf.array.ndim} dimensions, shape {psf.shape}, but the image's stacks have "
+            f"{len(image.spatial_axes)}, shape {image.spatial_shape}; give a PSF of the same dimensions."
+        )
+    if args.psf_voxel_um is not None:
+        psf = PSF(psf.array, checked_voxel_um(args.psf_voxel_um, psf.array.ndim, "--psf-voxel-um"))
+    if psf.voxel_um is None:
+        raise InputError(
+            f"{path} does not say its voxel size; give --psf-voxel-um (that of the image, if it was taken alike)."
+        )
+    for finding in [*check_psf(psf, image_voxel_um=image.voxel_um), *lost]:
+        if finding.severity == "fatal":
+            raise InputError(f"{name}: {finding}")
+        if finding.severity == "warning":
+            warnings.warn(f"{name}: {finding}", GpudeconWarning, stacklevel=2)
+    return psf
 
 
 def _theoretical(given: dict[str, Any], image: Image, channels: tuple[int, ...]) -> tuple[PSF, ...]:
     from gpudecon.psf.theory import psf_window, theoretical_psf
 
-    emission = given.pop("emission_nm", None)
-    if emission is None and image.channels and all(image.channels[c].emission_nm for c in channels):
-        emission = [image.channels[c].emission_nm for c in channels]
+    wanted = OF_CHANNELS if needs_excitation(given) else ("emission_nm",)
+    wavelengths = {name: given.pop(name) for name in OF_CHANNELS if name in given}
+    for name in wanted:
+        of_file = [getattr(image.channels[c], name) for c in channels] if image.channels else [None]
+        if name not in wavelengths and all(of_file):
+            wavelengths[name] = of_file
     missing = [
         "--" + name.replace("_", "-")
-        for name, value in {**dict.fromkeys(("na", "immersion_index")), **given, "emission_nm": emission}.items()
-        if value is None
+        for name in ("na", "immersion_index", *wanted)
+        if name not in given and name not in wavelengths
     ]
     if missing:
         raise InputError(
             f"A PSF is needed: give --psf FILE, or the optics, of which {', '.join(missing)} "
             f"{'is' if len(missing) == 1 else 'are'} missing."
         )
-    if len(emission) not in (1, len(channels)):
-        raise InputError(f"--emission-nm has {len(emission)} values for {len(channels)} channels; give one for each.")
+    for name, values in wavelengths.items():
+        if len(values) not in (1, len(channels)):
+            raise InputError(
+                f"--{name.replace('_', '-')} has {len(values)} values for {len(channels)} channels; give one for all "
+                "or one for each."
+            )
     psfs = []
     assert image.voxel_um is not None  # asked for before
-    for wavelength in emission:
-        optics = Optics(emission_nm=wavelength, **given)
+    for i in range(max(map(len, wavelengths.values()))):
+        of_channel = {name: values[i % len(values)] for name, values in wavelengths.items()}
+        optics = Optics(**given, **of_channel)
         shape = psf_window(optics, image.spatial_shape, image.voxel_um)
         psfs.append(theoretical_psf(optics, shape, image.voxel_um))
     return tuple(psfs)

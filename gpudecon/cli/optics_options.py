@@ -13,6 +13,7 @@ from gpudecon.optics import MODALITIES, Optics
 HELP = {
     "na": "numerical aperture",
     "emission_nm": "wavelength of the detected light",
+    "excitation_nm": "wavelength of the excitation",
     "immersion_index": "1.0 air, 1.33 water, 1.47 glycerol, 1.515 oil",
     "sample_index": "refractive index of the specimen (default: that of the immersion)",
     "depth_um": "distance of the light source from the coverslip",
@@ -24,8 +25,12 @@ HELP = {
 }
 
 
-def add_optics_options(parser: argparse.ArgumentParser, *, several_emissions: bool = False) -> None:
-    """``--field-name`` for every field of `Optics`; with ``several_emissions`` one wavelength for each channel."""
+# What differs between the channels of one microscope.
+OF_CHANNELS = ("emission_nm", "excitation_nm")
+
+
+def add_optics_options(parser: argparse.ArgumentParser, *, several_channels: bool = False) -> None:
+    """``--field-name`` for every field of `Optics`; with ``several_channels`` a wavelength for each."""
     group = parser.add_argument_group("optics")
     hints = typing.get_type_hints(Optics)
     for field in dataclasses.fields(Optics):
@@ -37,8 +42,9 @@ def add_optics_options(parser: argparse.ArgumentParser, *, several_emissions: bo
             group.add_argument(flag, choices=words, help=text)
         elif field.name == "sheet_profile":
             group.add_argument(flag, type=float, nargs="+", metavar="Z I", help=text)
-        elif field.name == "emission_nm" and several_emissions:
-            group.add_argument(flag, type=float, nargs="+", metavar="NM", help=f"{text}, one for each channel")
+        elif field.name in OF_CHANNELS and several_channels:
+            whole = f"{text}; one for all channels or one for each (default: the file's)"
+            group.add_argument(flag, type=float, nargs="+", metavar="NM", help=whole)
         else:
             group.add_argument(flag, type=float, metavar=field.name.rsplit("_", 1)[-1].upper(), help=text)
 

@@ -131,25 +131,20 @@ def act_beads(args: argparse.Namespace) -> int:
 def act_check(args: argparse.Namespace) -> int:
     """Carry out ``psf check``."""
     from gpudecon.io.psf_file import read_stack
-    from gpudecon.psf.check import check_psf
+    from gpudecon.psf.check import findings
 
     image = read_stack(args.input, args.channel)
     given = optics_options(args)
     optics = optics_of(given, "Checking against optics") if given else None
-    findings = check_psf(
-        image.data,
-        voxel_um=args.voxel_um or image.voxel_um,
-        image_voxel_um=args.image_voxel_um,
-        optics=optics,
-    )
+    found = findings(image.data, args.voxel_um or image.voxel_um, args.image_voxel_um, optics, is_resampled=True)
     if args.json:
-        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+        print(json.dumps([asdict(finding) for finding in found], indent=2))
     else:
-        for finding in findings:
+        for finding in found:
             print(f"{finding.severity}: {finding.name}: {finding}")
-        if not findings:
+        if not found:
             print("nothing is wrong with it" + ("" if optics else "; give the optics to check it against them"))
-    return 2 if any(finding.severity == "fatal" for finding in findings) else 0
+    return 2 if any(finding.severity == "fatal" for finding in found) else 0
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:

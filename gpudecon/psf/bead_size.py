@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpudecon.errors import GpudeconWarning, InputError
-from gpudecon.psf.otf_support import OTFSupport
+from gpudecon.optics import Optics
+from gpudecon.psf.otf_support import otf_support
 
 Real = NDArray[np.float64]
 
@@ -42,13 +43,16 @@ def grid_transfer(shape: tuple[int, ...], voxel_um: tuple[float, ...], diameter_
     return ball_transfer(np.sqrt(squared), diameter_um)
 
 
-def check_bead_size(diameter_um: float, support: OTFSupport | None) -> None:
-    """Refuse a bead whose image lacks frequencies that the PSF has; warn where they are weak."""
+def check_bead_size(diameter_um: float, optics: Optics | None) -> None:
+    """Refuse a bead whose image lacks frequencies that the objective passes; warn where they are weak.
+
+    Confocal and other modalities pass more, but faintly: where B has its first zero there, `without_bead_size` damps.
+    """
     if not np.isfinite(diameter_um) or diameter_um <= 0:
         raise InputError(f"bead_diameter_um is {diameter_um!r}; give the diameter of the beads in micrometres.")
-    if support is None:
+    if optics is None:
         return
-    cutoff = support.cutoff[1]
+    cutoff = 2 * optics.na / (optics.emission_nm * 1e-3)
     largest = FIRST_ZERO / (np.pi * cutoff)
     if diameter_um > largest:
         raise InputError(
@@ -56,15 +60,24 @@ def check_bead_size(diameter_um: float, support: OTFSupport | None) -> None:
             f"details that these optics resolve; image beads of {0.6 * largest:.2g} um or less."
         )
     left = float(ball_transfer(np.array(cutoff), diameter_um))
+    support = otf_support(optics)
+    dark = FIRST_ZERO / (np.pi * diameter_um)
     if left < WEAK:
-        warnings.warn(
+        _warn(
             f"Beads of {diameter_um:g} um leave {left:.0%} of the finest details in their image; correcting for their "
-            f"size amplifies noise there. Beads of {0.6 * largest:.2g} um or less would be better.",
-            GpudeconWarning,
-            stacklevel=3,
+            f"size amplifies noise there. Beads of {0.6 * largest:.2g} um or less would be better."
+        )
+    elif support is not None and dark < support.cutoff[1]:
+        _warn(
+            f"Beads of {diameter_um:g} um lack details of about {1 / dark:.2g} um, which these optics pass faintly; "
+            f"they stay weak in the PSF. Beads of {diameter_um * dark / support.cutoff[1]:.2g} um or less have them."
         )
 
 
 def without_bead_size(spectrum: NDArray[np.complex128], transfer: Real) -> NDArray[np.complex128]:
     """``spectrum`` divided by B, damped where B is small; the sum (frequency 0) is kept."""
     return np.asarray(spectrum * transfer * (1 + DAMPING) / (transfer**2 + DAMPING))
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, GpudeconWarning, stacklevel=4)

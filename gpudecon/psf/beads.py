@@ -116,7 +116,7 @@ def distill_psf(
     target = voxel if image_voxel_um is None else checked_voxel_um(image_voxel_um, 3, "image_voxel_um")
     support = None if optics is None else otf_support(optics)
     if bead_diameter_um is not None:
-        check_bead_size(bead_diameter_um, support)
+        check_bead_size(bead_diameter_um, optics)
 
     sigma = estimated_sigma(data) if optics is None else _expected_sigma(optics, voxel, bead_diameter_um)
     found = _candidates(data, voxel, sigma, saturation)

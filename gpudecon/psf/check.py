@@ -73,16 +73,31 @@ def check_psf(
     optics
         The microscope; allows to check width, passband, sampling and the order of z.
     """
-    array, voxel = (psf.array, psf.voxel_um) if isinstance(psf, PSF) else (np.asarray(psf), None)
+    if isinstance(psf, PSF):
+        return findings(psf.array, psf.voxel_um, image_voxel_um, optics, is_resampled=True)
+    return findings(np.asarray(psf), voxel_um, image_voxel_um, optics, is_resampled=False)
+
+
+def findings(
+    array: NDArray[Any],
+    voxel: tuple[float, ...] | None,
+    image_voxel_um: tuple[float, ...] | None,
+    optics: Optics | None,
+    *,
+    is_resampled: bool,
+) -> list[Finding]:
+    """As `check_psf`; ``is_resampled`` says whether it will be brought to the image's voxels, as a file is."""
     if array.ndim not in (2, 3) or array.dtype.kind not in "uif" or 0 in array.shape:
         shape = f"The PSF holds {array.dtype} of shape {array.shape}"
         return [Finding("shape", "fatal", shape, "give real numbers (z, y, x) or (y, x)")]
-    if voxel is None and voxel_um is not None:
-        voxel = checked_voxel_um(voxel_um, array.ndim)
+    if voxel is not None:
+        voxel = checked_voxel_um(voxel, array.ndim)
     if image_voxel_um is not None:
-        image_voxel_um = checked_voxel_um(image_voxel_um, len(image_voxel_um), "image_voxel_um")
-        if len(image_voxel_um) != array.ndim:
-            figure = f"The PSF has {array.ndim} dimensions, the image {len(image_voxel_um)}"
+        # a PSF of other dimensions than the image is a finding, anything else but 2 or 3 sizes an error
+        dimensions = len(image_voxel_um) if np.shape(image_voxel_um) in ((2,), (3,)) else array.ndim
+        image_voxel_um = checked_voxel_um(image_voxel_um, dimensions, "image_voxel_um")
+        if dimensions != array.ndim:
+            figure = f"The PSF has {array.ndim} dimensions, the image {dimensions}"
             return [Finding("dimensions", "fatal", figure, "give a PSF of the image's dimensions")]
     data = np.asarray(array, np.float64)
     found = list(_unusable(data))
@@ -91,7 +106,7 @@ def check_psf(
         theory = None
         if optics is not None and voxel is not None:
             theory = theoretical_psf(optics, data.shape, voxel).array.astype(np.float64)
-        found += [*_values(data, theory), *_place(data), *_pitch(voxel, image_voxel_um, isinstance(psf, PSF))]
+        found += [*_values(data, theory), *_place(data), *_pitch(voxel, image_voxel_um, is_resampled)]
         found += _nyquist(data, voxel, image_voxel_um, support)
         if voxel is not None and theory is not None:
             found += _against_optics(data, voxel, theory, support)
@@ -197,17 +212,17 @@ def _nyquist(
     if support is None:
         if voxel is None:
             return
-        for name, width, v in zip(axes, fwhm_um(data, voxel), voxel, strict=True):
-            if width < FEWEST_VOXELS * v:
+        for name, n, width, v in zip(axes, data.shape, fwhm_um(data, voxel), voxel, strict=True):
+            if n > 1 and width < FEWEST_VOXELS * v:
                 figure = f"The PSF is {width / v:.2g} voxels wide along {name} (full width at half maximum)"
                 advice = f"sample with at most {width / 2:.2g} um"
                 yield Finding("below Nyquist", "warning", figure, advice)
         return
-    axial, lateral = support.nyquist_um
+    axial, lateral = support.nyquist_um  # axial 0 where the thickness of the sheet sets no limit
     for whose, sizes in (("PSF", voxel), ("image", image_voxel if image_voxel != voxel else None)):
-        for name, v in zip(axes, sizes or (), strict=False):
+        for name, n, v in zip(axes, data.shape, sizes or (), strict=False):
             needed = axial if name == "z" else lateral
-            if v > NYQUIST_TOLERANCE * needed:
+            if n > 1 and v > NYQUIST_TOLERANCE * needed > 0:
                 figure = (
                     f"The {whose}'s step of {v:g} um along {name} is above the {needed:.3g} um that Nyquist asks for"
                 )

@@ -15,7 +15,6 @@ from gpudecon.image import checked_voxel_um
 from gpudecon.optics import Optics
 from gpudecon.psf.bead_size import check_bead_size
 from gpudecon.psf.measured import fitted_centre, lateral_frame
-from gpudecon.psf.otf_support import otf_support
 from gpudecon.psf.psf import PSF
 from gpudecon.psf.pupil_model import PupilModel
 from gpudecon.psf.zernike import mode, noll
@@ -92,7 +91,7 @@ def fit_pupil(
     if optics.modality != "widefield":
         raise InputError(f"fit_pupil fits the pupil of 'widefield' microscopes only, not {optics.modality!r}.")
     if bead_diameter_um is not None:
-        check_bead_size(bead_diameter_um, otf_support(optics))
+        check_bead_size(bead_diameter_um, optics)
     problem = _Problem(image, PupilModel(optics, image.shape, voxel, numbers, bead_diameter_um), voxel, optics)
     starts = SPHERICAL_STARTS if 11 in numbers else (0.0,)
     tried = [problem.solve(problem.start(numbers, a), FIRST_ITERATIONS) for a in starts]

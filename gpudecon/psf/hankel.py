@@ -61,7 +61,7 @@ class PinholeLattice:
     ) -> None:
         self._backend = backend
         self._spacing = spacing_um
-        self._energy = beam.energy()
+        self._energy = {depth: beam.energy(depth) for depth in depths_um}
         order = int(beam.cutoff * spacing_um)
         m = np.arange(order + 1)
         square = np.add.outer(m**2, m**2)
@@ -79,7 +79,7 @@ class PinholeLattice:
         """E at the planes z and positions y, x from the source: (z, y, x)."""
         xp = self._backend.xp
         spectrum = self._bare(z, depth) @ self._forward
-        spectrum[:, 0] = self._energy
+        spectrum[:, 0] = self._energy[depth]
         with_none = xp.concatenate([spectrum, xp.zeros((len(z), 1))], axis=1)
         coefficients = with_none[:, xp.asarray(self._of_order)]
         return self._waves(y_um) @ coefficients @ self._waves(x_um).T

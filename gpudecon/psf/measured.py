@@ -14,6 +14,8 @@ from gpudecon.psf.psf import PSF, SUM_TOLERANCE
 
 # A centre found closer to n // 2 than this is left alone: a fit to a noisy bead is not better than that.
 CENTRE_TOLERANCE = 0.05
+# Changes of less than this fraction of the light are not worth a warning; in single voxels they may be far fainter.
+NOTICEABLE = 1e-3
 # A local mean below this many standard deviations of its own noise is no signal.
 NOISE_SIGMAS = 3.0
 # Sizes (z, y, x) of the local means that are tried, finest first: the wide cone of light out of focus is faint in every
@@ -66,10 +68,12 @@ def _without_background(data: NDArray[np.float64], name: str) -> NDArray[np.floa
     cleaned = _significant(data - background, noise)
     if not cleaned.any():
         raise InputError(f"{name}: nothing is left above the background {background:.4g} and its noise.")
-    if background > 1e-3 * peak or noise > 1e-3 * peak:
+    changed = float(np.abs(data - cleaned).sum() / np.abs(data).sum())
+    if changed > NOTICEABLE:
         _warn(
             f"{name}: background {background:.4g} ({background / peak:.1%} of the peak) subtracted; "
-            f"{np.mean(cleaned == 0):.0%} of the voxels do not stand out of the noise {noise:.3g} and were set to 0."
+            f"{np.mean(cleaned == 0):.0%} of the voxels do not stand out of the noise {noise:.3g} and were set to 0. "
+            f"Together this changed {changed:.1%} of its light."
         )
     elif data.min() < 0:
         _warn(f"{name}: negative values (lowest {data.min():.3g}) set to 0.")

@@ -21,6 +21,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from gpudecon.backend import Array, Backend
+from gpudecon.errors import InputError
 from gpudecon.optics import Optics
 from gpudecon.psf.hankel import PinholeLattice, behind_pinhole
 from gpudecon.psf.phase import Layers
@@ -33,6 +34,11 @@ BeamOf = Callable[[float, Pattern | None], Beam]
 Factor = Callable[[Real, float, Real, Real], Array]
 # The brightest plane of a source, its paraxial focus, or the plane where the nominal focus is at the source's depth
 Origin = Literal["peak", "paraxial", "emitter"]
+
+NO_LIGHT = (
+    "The light sheet misses the planes around the focus that the PSF is for; correct sheet_offset_um or sheet_profile "
+    "(in um from the focal plane), or ask for more planes."
+)
 
 
 class Instrument(Protocol):
@@ -234,6 +240,8 @@ def focus_um(backend: Backend, optics: Optics, light: Instrument, depth_um: floa
         values = profile(z, depth_um)[:, 0]
         if factor is not None:
             values = values * factor(z, depth_um, np.zeros(1), np.zeros(1))[:, 0, 0]
+        if not values.max() > 0:
+            raise InputError(NO_LIGHT)
         best, step = float(z[int(values.argmax())]), z[1] - z[0]
         z = np.linspace(best - step, best + step, 401)
     return best

@@ -71,15 +71,26 @@ class PSF:
 
         Exact for a band-limited PSF; where the new voxels are coarser, frequencies beyond their Nyquist limit are left
         out first.  The extent stays the same or becomes smaller by less than two voxels; negative ripples are clipped.
+        It is the same function at other points: the pixels of a camera integrate, and that larger ones do so more is
+        not included, so record the bead with the image's, or take `gpudecon.distill_psf`, which includes it.
+
+        Raises `InputError` where only one sample of several would be left along an axis.
         """
         if self.voxel_um is None:
             raise InputError("The PSF has no voxel size, so it cannot be resampled; set voxel_um.")
         new = checked_voxel_um(voxel_um, self.array.ndim)
         array = self.array.astype(np.float64)
         for axis, (v_old, v_new) in enumerate(zip(self.voxel_um, new, strict=True)):
-            if not np.isclose(v_old, v_new, rtol=1e-6):
-                matrix = _fourier_interpolation(array.shape[axis], v_old, v_new)
-                array = np.moveaxis(np.tensordot(matrix, array, axes=(1, axis)), 0, axis)
+            if np.isclose(v_old, v_new, rtol=1e-6):
+                continue
+            n = array.shape[axis]
+            if n > 1 and _half_length(n, v_old, v_new) == 0:
+                raise InputError(
+                    f"The PSF has {n} samples of {v_old:g} um along {'zyx'[axis - array.ndim]}, of which voxels of "
+                    f"{v_new:g} um would leave one; give a larger PSF, or one on the image's voxels."
+                )
+            matrix = _fourier_interpolation(n, v_old, v_new)
+            array = np.moveaxis(np.tensordot(matrix, array, axes=(1, axis)), 0, axis)
         return PSF(np.maximum(array, 0).astype(np.float32), new)
 
     def radially_averaged(self) -> PSF:
@@ -90,9 +101,14 @@ class PSF:
         return PSF(np.maximum(array, 0), self.voxel_um)
 
 
+def _half_length(n: int, v_old: float, v_new: float) -> int:
+    """New samples on either side of the centre within the extent of the old ones."""
+    return int((n - n // 2 - 1) * v_old / v_new + 1e-9)
+
+
 def _fourier_interpolation(n: int, v_old: float, v_new: float) -> NDArray[np.float64]:
     """(m, n) matrix from samples at (j - n // 2) v_old to samples at (i - m // 2) v_new, m odd, same extent."""
-    half = int((n - n // 2 - 1) * v_old / v_new + 1e-9)
+    half = _half_length(n, v_old, v_new)
     position = np.arange(-half, half + 1) * v_new / v_old
     # cycles per old sample that both grids carry; the Nyquist term of an even length is left out for symmetry
     k = np.fft.fftfreq(n)

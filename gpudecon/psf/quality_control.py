@@ -69,19 +69,20 @@ def fwhm_um(array: NDArray[np.generic], voxel_um: tuple[float, ...]) -> tuple[fl
     widths = []
     for axis, v in enumerate(voxel_um):
         index = tuple(slice(None) if a == axis else c for a, c in enumerate(centre))
-        widths.append(_width((np.arange(array.shape[axis]) - centre[axis]) * v, np.asarray(array[index], np.float64)))
+        line = np.asarray(array[index], np.float64)
+        widths.append(_width((np.arange(len(line)) - centre[axis]) * v, line, v))
     return tuple(widths)
 
 
-def _width(x: Real, line: Real) -> float:
-    """FWHM of samples ``line`` at ``x``, around the maximum nearest to x = 0."""
+def _width(x: Real, line: Real, step: float) -> float:
+    """FWHM of samples ``line`` at ``x``, ``step`` apart, around the maximum nearest to x = 0."""
     from scipy import interpolate
 
     if len(x) < 4:
-        return float(x[-1] - x[0] + (x[1] - x[0] if len(x) > 1 else 0))
+        return len(x) * step
     fine = np.linspace(x[0], x[-1], 40 * (len(x) - 1) + 1)
     values = interpolate.make_interp_spline(x, line, k=3)(fine)
-    near = np.abs(fine) <= 1.5 * (x[1] - x[0])
+    near = np.abs(fine) <= 1.5 * step
     top = int(np.flatnonzero(near)[values[near].argmax()])
     below = values < values[top] / 2
     left, right = np.flatnonzero(below[:top]), np.flatnonzero(below[top:])
@@ -95,7 +96,8 @@ def lateral_asymmetry(plane: NDArray[np.generic], pixel_um: tuple[float, float])
     from scipy import ndimage
 
     reach = min(n // 2 * p for n, p in zip(plane.shape, pixel_um, strict=True))
-    x = np.arange(-reach, reach + 1e-9, min(pixel_um) / 2)
+    step = min(pixel_um) / 2
+    x = np.arange(-reach, reach + 1e-9, step)
     widths = []
     phi = np.arange(DIRECTIONS) * np.pi / DIRECTIONS
     data = np.asarray(plane, np.float64)
@@ -104,7 +106,7 @@ def lateral_asymmetry(plane: NDArray[np.generic], pixel_um: tuple[float, float])
             np.clip(d * x / p + n // 2, 0, n - 1)
             for n, p, d in zip(plane.shape, pixel_um, (np.sin(angle), np.cos(angle)), strict=True)
         ]
-        widths.append(_width(x, ndimage.map_coordinates(data, places, order=3, mode="nearest")))
+        widths.append(_width(x, ndimage.map_coordinates(data, places, order=3, mode="nearest"), step))
     harmonic = abs(np.mean(np.array(widths) * np.exp(2j * phi))) * 2 / np.mean(widths)
     return float((1 + harmonic) / max(1 - harmonic, 1e-6))
 

@@ -50,8 +50,10 @@ class Beam(Protocol):
         """The intensity at these radii, for any z up to +-``z_um`` and any of these depths."""
         ...
 
-    def energy(self) -> float:
-        """Integral of the intensity over a plane, 2 pi integral I r dr in um^2; the same in every plane."""
+    def energy(self, depth_um: float) -> float:
+        """Integral of the intensity of a source at this depth over a plane, 2 pi integral I r dr in um^2; the same in
+        every plane.
+        """
         ...
 
 
@@ -102,10 +104,14 @@ class DiffractedBeam:
 
         return intensity
 
-    def energy(self) -> float:
-        """By Parseval's theorem, (2 pi / k0^2) sum over j of the integral of |A_j|^2 s ds."""
-        nodes = self._nodes()
-        parts = [np.sum(nodes.weight * np.abs(a) ** 2) for a in self._amplitudes(nodes.s)]
+    def energy(self, depth_um: float) -> float:
+        """By Parseval's theorem, (2 pi / k0^2) sum over j of the integral of |A_j exp(i k0 aberration)|^2 s ds.
+
+        Waves that are evanescent in the specimen have decayed on their way there.
+        """
+        nodes = self._nodes(depths_um=(depth_um,))
+        arriving = nodes.weight * np.exp(-2 * self._k0 * self._layers.aberration(nodes.s, depth_um).imag)
+        parts = [np.sum(arriving * np.abs(a) ** 2) for a in self._amplitudes(nodes.s)]
         return float(2 * np.pi / self._k0**2 * sum(2 * p if j == 1 else p for j, p in enumerate(parts)))
 
     def _nodes(self, **reach: Any) -> Nodes:
@@ -176,7 +182,7 @@ class GaussianBeam:
 
         return intensity
 
-    def energy(self) -> float:
+    def energy(self, depth_um: float) -> float:
         """In the focal plane; a Gaussian does not conserve it."""
         return float(2 * np.pi * self._lateral**2)
 

@@ -11,7 +11,7 @@ from gpudecon.backend import Array, Backend, get_backend
 from gpudecon.errors import InputError
 from gpudecon.image import checked_voxel_um
 from gpudecon.optics import Optics
-from gpudecon.psf.modality import INSTRUMENTS, BeamOf, Instrument, Origin, origin_um
+from gpudecon.psf.modality import INSTRUMENTS, NO_LIGHT, BeamOf, Instrument, Origin, origin_um
 from gpudecon.psf.phase import Layers
 from gpudecon.psf.psf import PSF
 from gpudecon.psf.radial import APODIZATIONS, Apodization, Beam, DiffractedBeam, GaussianBeam, Pattern
@@ -158,7 +158,10 @@ class _Volumes:
         xp = self._backend.xp
         z, (y, x) = self._z[depth], self._lateral
         table = self._profile(z, depth)
-        table = xp.ascontiguousarray((table / table.max()).astype(np.float32))
+        largest = float(table.max())
+        if not largest > 0:  # of all modalities only a light sheet can be dark
+            raise InputError(NO_LIGHT)
+        table = xp.ascontiguousarray((table / largest).astype(np.float32))
         samples = expanded(self._backend, table, self._step, y, x)
         if self._factor is not None:
             samples *= self._factor(z, depth, y.samples, x.samples)

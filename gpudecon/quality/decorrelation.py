@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from gpudecon.errors import InputError
 from gpudecon.methods.spectrum import fading
+from gpudecon.quality.metrics import check_finite
 
 FILTERS = 10  # high-pass filters in each of the two series
 LEAST_DROP = 5e-4  # a peak falls by this at least towards higher frequencies
@@ -35,6 +36,7 @@ def decorrelation_resolution_um(image: NDArray[Any], voxel_um: tuple[float, ...]
         raise InputError(
             f"direction is {direction!r} for an image of {image.ndim} dimensions; use 'xy', or 'z' in 3-D."
         )
+    check_finite(image, "The image")
     if direction == "xy":
         cut_off = _cut_off(image.reshape(-1, *image.shape[-2:]), voxel_um[-2:], is_axial=False)
     else:

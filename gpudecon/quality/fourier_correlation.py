@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpudecon.errors import InputError
-from gpudecon.quality.metrics import same_shape
+from gpudecon.quality.metrics import check_comparable, check_finite
 
 Threshold = float | Literal["half-bit"]
 
@@ -39,19 +40,33 @@ class ShellCorrelation:
     def resolution_um(self, threshold: Threshold) -> float:
         """1 / the frequency at which the correlation first falls below the threshold, a number or "half-bit".
 
-        Where it never does, the finest period that the sampling carries, about two voxels; where it starts below,
-        infinity.  The coarsest shells, of fewer than `FEW` independent coefficients, are not asked: they correlate by
-        chance.
+        Where it never does, the finest period that the sampling carries, about two voxels; where no shell before the
+        first that is below it is above, infinity.  The coarsest shells, of fewer than `FEW` independent coefficients,
+        are not asked, since they correlate by chance, but where the first shell that is asked is below: then the fall
+        lies among them.
         """
-        level = self.half_bit() if isinstance(threshold, str) else np.full(len(self.frequency), threshold)
-        above = np.where(self.independent < FEW, np.inf, self.correlation - level)
-        below = np.flatnonzero(above < 0)
+        if threshold == "half-bit":
+            level = self.half_bit()
+        elif isinstance(threshold, Real) and 0 < threshold < 1:
+            level = np.full(len(self.frequency), threshold)
+        else:
+            raise InputError(f"threshold is {threshold!r}; give a correlation between 0 and 1, or 'half-bit'.")
+        if self.independent.max() < FEW:
+            raise InputError(
+                f"The image is too small to tell a resolution: no shell of its spectrum holds {FEW} independent "
+                "coefficients; give a larger one."
+            )
+        margin = self.correlation - level
+        start = int(np.argmax(self.independent >= FEW))
+        if margin[start] < 0:
+            start = int(np.argmax(margin[: start + 1] >= 0))
+            if margin[start] < 0:
+                return float("inf")
+        below = start + np.flatnonzero(margin[start:] < 0)
         if below.size == 0:
             return float(1 / self.frequency[-1])
         i = int(below[0])
-        if i == 0 or above[i - 1] == np.inf:
-            return float("inf")
-        fraction = above[i - 1] / (above[i - 1] - above[i])
+        fraction = margin[i - 1] / (margin[i - 1] - margin[i])
         return float(1 / (self.frequency[i - 1] + fraction * (self.frequency[i] - self.frequency[i - 1])))
 
 
@@ -64,7 +79,7 @@ def shell_correlation(
     lateral plane, "z" the others; images (y, x) have "xy" only.  A Hann window along each axis keeps the faces from
     correlating.
     """
-    same_shape(first, second)
+    check_comparable(first, second)
     if direction not in ("xy", "z") or (direction == "z" and first.ndim == 2):
         raise InputError(
             f"direction is {direction!r} for an image of {first.ndim} dimensions; use 'xy', or 'z' in 3-D."
@@ -153,6 +168,7 @@ def split_counts(
     """
     if not gain > 0:
         raise InputError(f"split_counts: gain is {gain}; it must be positive, in grey values per photo-electron.")
+    check_finite(image, "The image")
     rng = np.random.default_rng(seed)
     electrons = np.maximum((np.asarray(image, np.float64) - offset) / gain, 0)
     whole = np.floor(electrons)

@@ -16,7 +16,7 @@ def nrmse(image: NDArray[Any], truth: NDArray[Any]) -> float:
     sqrt(min over a, b of mean (a image + b - truth)^2) / std(truth) = sqrt(1 - r^2) with r Pearson's correlation: 0 is
     perfect, 1 no better than a constant.
     """
-    same_shape(image, truth)
+    check_comparable(image, truth)
     x = np.asarray(image, np.float64).ravel()
     t = np.asarray(truth, np.float64).ravel()
     x = x - x.mean()
@@ -33,7 +33,7 @@ def psnr(image: NDArray[Any], truth: NDArray[Any], *, match: bool = True) -> flo
     With ``match`` the image is first brought to the truth by the best affine map of intensities, as in `nrmse`, since
     restorations differ in scale; without it the values are compared as they are.  Infinite for equal images.
     """
-    same_shape(image, truth)
+    check_comparable(image, truth)
     t = np.asarray(truth, np.float64)
     extent = float(t.max() - t.min())
     if extent == 0:
@@ -53,7 +53,7 @@ def ssim(image: NDArray[Any], truth: NDArray[Any], *, match: bool = True, sigma:
     """
     from scipy import ndimage
 
-    same_shape(image, truth)
+    check_comparable(image, truth)
     reach = int(3.5 * sigma + 0.5)
     if sigma <= 0 or min(image.shape) < 2 * reach + 1:
         raise InputError(
@@ -78,7 +78,7 @@ def ssim(image: NDArray[Any], truth: NDArray[Any], *, match: bool = True, sigma:
 
 def matched(image: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
     """The image as  a image + b  with the a and b of the least mean square error."""
-    same_shape(image, truth)
+    check_comparable(image, truth)
     x, t = np.asarray(image, np.float64), np.asarray(truth, np.float64)
     centred = x - x.mean()
     energy = float((centred * centred).sum())
@@ -86,7 +86,21 @@ def matched(image: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(t.mean() + scale * centred)
 
 
+def check_comparable(image: NDArray[Any], truth: NDArray[Any]) -> None:
+    """Refuse what cannot be compared by one figure."""
+    same_shape(image, truth)
+    check_finite(image, "The image")
+    check_finite(truth, "What it is compared with")
+
+
 def same_shape(image: NDArray[Any], truth: NDArray[Any]) -> None:
     """Refuse what cannot be compared voxel by voxel."""
     if image.shape != truth.shape:
         raise InputError(f"The image has shape {image.shape} and the truth {truth.shape}; they must be the same.")
+
+
+def check_finite(values: NDArray[Any], name: str) -> None:
+    """Refuse NaN and infinities, which no sum over all voxels survives."""
+    wrong = int(values.size - np.isfinite(values).sum())
+    if wrong:
+        raise InputError(f"{name} holds {wrong} NaN or infinite voxels; replace them or crop the image.")

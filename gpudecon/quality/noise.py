@@ -16,6 +16,7 @@ from gpudecon.methods.photon_transfer import differences, fitted_line
 from gpudecon.methods.problem import Problem
 from gpudecon.psf.psf import PSF, as_psf
 from gpudecon.quality.background import estimate_background
+from gpudecon.quality.metrics import check_finite
 
 DARKEST = 0.02  # the fraction of the image that is taken to have received no light, where the offset is asked for
 CERTAIN = 6  # standard errors of the slope: boxes overlap, so that even noise reaches 4 of them
@@ -43,6 +44,7 @@ def estimate_camera(
     array = np.asarray(image)
     if array.ndim not in (2, 3):
         raise InputError(f"The image has shape {array.shape}; give a volume (z, y, x) or a plane (y, x).")
+    check_finite(array if mask is None else array[np.reshape(mask, array.shape)], "The image")
     shape = array.shape if array.ndim == 3 else (1, *array.shape)
     levels, squares = differences(array.reshape(shape), None if mask is None else np.reshape(mask, shape), np)
     line = fitted_line(levels, squares)
@@ -78,6 +80,7 @@ def signal_to_noise(
     array = np.asarray(image)
     if array.ndim not in (2, 3):
         raise InputError(f"The image has shape {array.shape}; give a volume (z, y, x) or a plane (y, x).")
+    check_finite(array, "The image")
     level = estimate_background(array) if background is None else background
     shift = 0.0 if camera is None else camera.read_variance - camera.offset
     box = (array.shape[0] if array.ndim == 3 else 1, array.shape[-2], array.shape[-1])

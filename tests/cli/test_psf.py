@@ -111,7 +111,7 @@ def test_check(cli, here):
     assert here(f"psf check psf.ome.tif {OPTICS}").stdout == "nothing is wrong with it\n"
     assert here("psf check psf.ome.tif").stdout.startswith("nothing is wrong with it; give the optics")
     found = json.loads(here(f"psf check psf.ome.tif {OPTICS} --image-voxel-um 0.2 0.13 0.13 --json").stdout)
-    assert {f["name"] for f in found} == {"pitch", "below Nyquist"}
+    assert {f["name"]: f["severity"] for f in found} == {"pitch": "note", "below Nyquist": "warning"}
     array = cli.read("psf.ome.tif").volume().copy()
     array[0, 0, 0] = np.nan
     tifffile.imwrite(cli.folder / "nan.tif", array, photometric="minisblack")
@@ -136,6 +136,21 @@ def test_run_takes_all_optics(cli, here, run_line):
     )
     here(f"{widefield} --iterations 2")
     assert cli.read().provenance["psf"] != cli.read("wide.ome.zarr").provenance["psf"]
+
+
+def test_run_takes_a_psf_of_gpudecon_as_it_is(cli, here, run_line):
+    """The same PSF computed by run or by psf theory; cleaning it again would take its faint light away."""
+    computed, measured = (
+        run_line.replace("--psf psf.tif --psf-voxel-um 0.2 0.1 0.1", words).replace("out.", name)
+        for words, name in ((OPTICS, "computed."), ("--psf theory.ome.tif", "measured."))
+    )
+    here(computed)
+    (record,) = cli.read("computed.ome.zarr").provenance["psf"]
+    shape = " ".join(str(n) for n in record["shape"])
+    here(f"psf theory -o theory.ome.tif --shape {shape} --voxel-um 0.2 0.1 0.1 {OPTICS}")
+    here(measured)
+    assert cli.read("measured.ome.zarr").provenance["psf"] == [record]
+    assert gd.read_psf(cli.folder / "theory.ome.tif").sha256 == record["sha256"]
 
 
 def test_the_real_bead_is_no_point(here, shared_data, refused_here):

@@ -6,6 +6,7 @@ import tifffile
 
 import gpudecon as gd
 from gpudecon.backend.cupy import missing_for_cuda
+from gpudecon.errors import InputError
 
 VOXEL_UM = (0.2, 0.1, 0.1)
 
@@ -178,6 +179,67 @@ def test_a_psf_for_each_channel(cli, here, python, stack, psf):
     np.testing.assert_array_equal(image.volume(c=0), python(stack))
     np.testing.assert_array_equal(image.volume(c=1), python(stack, mirrored))
     assert image.provenance["psf"][1]["sha256"] == mirrored.sha256
+
+
+@pytest.mark.parametrize(("words", "chosen"), [("", [0, 1]), ("--channels 1,0", [1, 0]), ("--channels 1", [1])])
+def test_a_psf_of_as_many_channels_as_the_image(cli, here, python, stack, psf, words, chosen):
+    both = np.stack([psf, psf[..., ::-1]], axis=1)
+    save_imagej(cli.folder / "both.tif", 7 * both, "ZCYX")
+    save_imagej(cli.folder / "in.tif", np.stack([stack, stack[::-1]], axis=1), "ZCYX")
+    done = here(f"run in.tif -o out.zarr --psf both.tif --iterations 5 --device cpu {words}")
+    assert all(f"both.tif, channel {c}: divided by its sum" in done.stderr for c in chosen)
+    image = cli.read("out.zarr")
+    for place, c in enumerate(chosen):
+        with pytest.warns(gd.GpudeconWarning, match=r"both\.tif: divided by its sum 7"):
+            alone = gd.read_psf(cli.folder / "both.tif", channel=c)
+        assert np.abs(alone.array - both[:, c]).max() < 1e-3 * psf.max()
+        assert image.provenance["psf"][place]["sha256"] == alone.sha256
+        np.testing.assert_array_equal(image.volume(c=place), python((stack, stack[::-1])[c], alone))
+
+
+def test_a_psf_of_other_channels_than_the_image_is_refused(cli, refused_here, stack, psf):
+    save_imagej(cli.folder / "both.tif", np.stack([psf, psf], axis=1), "ZCYX")
+    words = "-o out.zarr --iterations 5 --device cpu --psf both.tif"
+    for channels in (1, 3):
+        save_imagej(cli.folder / "in.tif", np.stack([stack] * channels, axis=1), "ZCYX")
+        refused_here(f"run in.tif {words}", f"both.tif is a PSF of 2 channels and the image has {channels}")
+    save_imagej(cli.folder / "in.tif", np.stack([stack] * 2, axis=1), "ZCYX")
+    refused_here(f"run in.tif {words} both.tif", "both.tif is a PSF of 2 channels", "one file per channel")
+    with pytest.raises(InputError, match=r"both\.tif has 2 channels; choose one of them by channel="):
+        gd.read_psf(cli.folder / "both.tif")
+
+
+@pytest.mark.filterwarnings("ignore:The image holds structure finer")  # the stack was not made with these optics
+def test_excitation_of_each_channel(cli, here, refused_here, stack):
+    """From the file or from the options, with the emission of one for all or one for each."""
+    wavelengths = [(461, 405), (670, 640)]
+    channels = tuple(gd.Channel("", *pair) for pair in wavelengths)
+    gd.write(cli.folder / "in.ome.tif", gd.Image(np.stack([stack, stack]), "czyx", VOXEL_UM, channels))
+    fields = {"na": 1.2, "immersion_index": 1.33, "modality": "confocal", "pinhole_au": 1.0}
+    words = "-o out.ome.zarr --overwrite --device cpu --iterations 1 " + " ".join(
+        f"--{name.replace('_', '-')} {value}" for name, value in fields.items()
+    )
+
+    def expected(emission_nm, excitation_nm, shape):
+        optics = gd.Optics(**fields, emission_nm=emission_nm, excitation_nm=excitation_nm)
+        return gd.theoretical_psf(optics, shape, VOXEL_UM).sha256
+
+    for given, pairs in (
+        ("", wavelengths),
+        ("--channels 1", wavelengths[1:]),
+        ("--excitation-nm 400 600", [(461, 400), (670, 600)]),
+        ("--excitation-nm 450", [(461, 450), (670, 450)]),
+        ("--emission-nm 700", [(700, 405), (700, 640)]),
+        ("--emission-nm 700 --excitation-nm 480", [(700, 480)]),
+    ):
+        here(f"run in.ome.tif {words} {given}")
+        records = cli.read().provenance["psf"]
+        assert [r["sha256"] for r in records] == [
+            expected(*pair, r["shape"]) for pair, r in zip(pairs, records, strict=True)
+        ]
+    refused_here(f"run in.ome.tif {words} --excitation-nm 400 500 600", "--excitation-nm has 3 values for 2 channels")
+    gd.write(cli.folder / "bare.ome.tif", gd.Image(stack, "zyx", VOXEL_UM))
+    refused_here(f"run bare.ome.tif {words}", "--emission-nm, --excitation-nm are missing")
 
 
 @pytest.mark.parametrize(

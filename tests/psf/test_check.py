@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import gpudecon as gd
+from gpudecon.errors import InputError
 from gpudecon.psf.align import fourier_shift
 
 VOXEL_UM = (0.1, 0.065, 0.065)
@@ -29,6 +30,12 @@ GOOD = {
         (61, 65, 65),
         (0.2, 0.1, 0.1),
     ),
+    "light-sheet, measured": (
+        gd.Optics(**WATER, modality="light-sheet", sheet_profile=((-2, 0), (0, 1), (2, 0))),
+        (61, 65, 65),
+        (0.2, 0.1, 0.1),
+    ),
+    "one plane": (OPTICS, (1, 65, 65), VOXEL_UM),
     "sted": (
         gd.Optics(**OIL, modality="sted", excitation_nm=488, sted_nm=592, sted_saturation=10),
         (31, 65, 65),
@@ -156,6 +163,12 @@ def test_shape_and_dimensions(good):
     assert names(np.ones(5), severity="fatal") == {"shape"}
     assert names(np.ones((3, 3), complex), severity="fatal") == {"shape"}
     assert names(good, image_voxel_um=(0.1, 0.1), severity="fatal") == {"dimensions"}
+
+
+@pytest.mark.parametrize("voxel_um", [0.065, (0.1,), (0.1, 0.1, 0.1, 0.1), (0.1, 0.1, 0.0), "fine"])
+def test_impossible_voxels_of_the_image_are_refused(good, voxel_um):
+    with pytest.raises(InputError, match=r"image_voxel_um is .*; give 3 positive sizes in micrometres"):
+        gd.check_psf(good, image_voxel_um=voxel_um)
 
 
 def test_the_worst_comes_first_and_says_what_to_do(good):

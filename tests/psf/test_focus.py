@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from scipy.integrate import quad
 from scipy.optimize import brentq
 from scipy.special import j1
 
@@ -146,7 +147,30 @@ def test_energy_of_a_plane_is_that_of_the_pupil(model, pattern):
         return sum((2 if j == 1 else 1) * np.abs(a) ** 2 for j, a in enumerate(parts))
 
     share = light(edge).item() / (nodes.weight @ light(nodes.s)) * NA**2 / 2
-    assert_allclose(planes[0] / beam.energy(), 1 - share * WAVELENGTH / (np.pi**2 * NA * end), rtol=1e-5)
+    assert_allclose(planes[0] / beam.energy(0.0), 1 - share * WAVELENGTH / (np.pi**2 * NA * end), rtol=1e-5)
+
+
+@pytest.mark.parametrize("depth", [0.0, 0.5, 5.0])
+@pytest.mark.parametrize("model", ["scalar", "vectorial"])
+def test_energy_at_a_depth_is_without_the_waves_that_have_decayed(model, depth):
+    """Of a wave with s > n the intensity decays as exp(-2 k0 depth sqrt(s^2 - n^2)); adaptive quadrature of the pupil.
+
+    With s = n cosh(v) there, the root is n sinh(v).
+    """
+    n, k0 = 1.33, 2 * np.pi / WAVELENGTH
+    optics = Optics(na=1.49, emission_nm=520, immersion_index=N, sample_index=n)
+
+    def light(s):
+        parts = pupil_amplitudes(Layers.of(optics), np.array([s]), model, 0.0)
+        return s * sum((2 if j == 1 else 1) * abs(a.item()) ** 2 for j, a in enumerate(parts))
+
+    def evanescent(v):
+        return light(n * np.cosh(v)) * np.exp(-2 * k0 * depth * n * np.sinh(v)) * n * np.sinh(v)
+
+    ends = (0, n), (0, 0.01), (0.01, 0.1), (0.1, np.arccosh(1.49 / n))
+    integral = sum(quad(f, *end, limit=200)[0] for f, end in zip((light, *[evanescent] * 3), ends, strict=True))
+    beam = DiffractedBeam(BACKEND, optics, 520, model, "uniform")
+    assert_allclose(beam.energy(depth), 2 * np.pi / k0**2 * integral, rtol=1e-7)  # of quad
 
 
 @pytest.mark.parametrize("pattern", [None, "vortex", "bottle"])

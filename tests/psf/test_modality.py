@@ -7,6 +7,7 @@ from scipy.interpolate import CubicSpline
 from scipy.optimize import brentq
 
 from gpudecon.backend import get_backend
+from gpudecon.errors import InputError
 from gpudecon.optics import Optics
 from gpudecon.psf.hankel import behind_pinhole
 from gpudecon.psf.modality import INSTRUMENTS, sheet_intensity
@@ -156,7 +157,7 @@ def test_spinning_disk_against_a_simulated_scan():
         for cell in cells:
             periodic += profile(np.hypot((position + cell)[:, None, None], position[:, None] + cells)).sum(axis=-1)
         # what is farther away, some 0.2 % of the light, is spread evenly over the cell
-        periodic += (excitation.energy() / pixel**2 - periodic.sum()) / n**2
+        periodic += (excitation.energy(0.0) / pixel**2 - periodic.sum()) / n**2
         image = np.zeros((n, n))
         for shift in np.ndindex(n, n):
             pattern = np.roll(pinhole, shift, (0, 1))
@@ -166,6 +167,20 @@ def test_spinning_disk_against_a_simulated_scan():
         expected = lattice * image.mean() / lattice.mean()
         assert_allclose(image, expected, rtol=0, atol=2e-3 * image.max())  # pixels of 25 nm have that error
     assert image.min() > 0.9 * image.max()  # cross-talk: out of focus the excitation is nearly even
+
+
+def test_spinning_disk_illuminates_with_the_light_that_reaches_each_depth():
+    """The mean over a cell of the lattice is what the beam has in a whole plane, at depths that evanescent waves reach
+    and at those that they do not; a period in 160 positions has no aliases of its 20 orders.
+    """
+    optics = {**OIL, "na": 1.49, "sample_index": 1.33}
+    disk = {**optics, "modality": "spinning-disk", "excitation_nm": 488, "pinhole_au": 1.0, "pinhole_spacing_um": 2.0}
+    excitation = beam_of(BACKEND, Optics(**optics), "vectorial", None)(488, None)
+    depths, position = (0.0, 5.0), np.arange(160) * 2.0 / 160
+    illumination = instrument(**disk).factor(0.0, depths)
+    for depth in depths:
+        mean = illumination(np.zeros(1), depth, position, position).mean()
+        assert_allclose(mean, excitation.energy(depth), rtol=1e-10)
 
 
 def test_spinning_disk_without_crosstalk_is_confocal_like():
@@ -209,6 +224,20 @@ def test_light_sheet_against_a_simulated_scan(sheet):
     # a sheet beyond the focal plane lights the source before the focus reaches it
     lit = sheet_intensity(optics, height_of_source_over_focal_plane)
     assert stage[lit.argmax()] < source
+
+
+@pytest.mark.parametrize(
+    ("sheet", "origin"),
+    [
+        ({"sheet_profile": ((0.2, 0), (0.5, 1), (0.8, 0))}, "paraxial"),  # between two planes
+        ({"sheet_profile": ((-1, 0), (0, 1), (1, 0)), "sheet_offset_um": 300.0}, "paraxial"),
+        ({"sheet_profile": ((-1, 0), (0, 1), (1, 0)), "sheet_offset_um": 300.0}, "peak"),
+        ({"sheet_waist_um": 1.0, "sheet_offset_um": -300.0}, "peak"),
+    ],
+)
+def test_a_sheet_that_misses_the_planes_is_refused(sheet, origin):
+    with pytest.raises(InputError, match=r"light sheet misses the planes.* sheet_offset_um or sheet_profile"):
+        theoretical_psf(Optics(**SHEET, **sheet), (3, 9, 9), (1.0, 0.1, 0.1), axial_origin=origin)
 
 
 @pytest.mark.parametrize("optics", [CONFOCAL, TWO_PHOTON, STED, {**SHEET, "sheet_waist_um": 2.0}])

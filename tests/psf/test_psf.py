@@ -34,6 +34,16 @@ def test_resample_needs_a_voxel_size():
         gd.PSF(np.ones((3, 3, 3))).resample((0.1, 0.1, 0.1))
 
 
+@pytest.mark.parametrize(("planes", "step_um"), [(2, 0.1), (2, 0.3), (3, 0.3), (9, 1.0)])
+def test_resample_does_not_leave_one_plane_of_several(planes, step_um):
+    psf = gd.PSF(np.ones((planes, 5, 5)), (0.2, 0.1, 0.1))
+    with pytest.raises(InputError, match=f"{planes} samples of 0.2 um along z, of which voxels of {step_um:g} um"):
+        psf.resample((step_um, 0.1, 0.1))
+    with pytest.raises(InputError, match="The PSF has 2 samples"):
+        gd.PSF(np.ones((5, 2)), (0.2, 0.2)).resample((0.2, 0.1))
+    assert gd.PSF(np.ones((1, 5, 5)), (0.2, 0.1, 0.1)).resample((0.3, 0.1, 0.1)).shape == (1, 5, 5)
+
+
 @pytest.mark.parametrize(
     ("array", "message"),
     [
@@ -96,6 +106,22 @@ def test_a_clean_psf_is_left_alone():
     np.testing.assert_allclose(psf.array, clean, atol=1e-6 * clean.max())
 
 
+@pytest.mark.parametrize("modality", [{}, {"modality": "two-photon", "excitation_nm": 920}])
+@pytest.mark.parametrize("noise", [0.0, 2e-4])
+def test_no_change_of_the_light_is_silent(rng, modality, noise):
+    """Where more than a thousandth of the light is another than before, it is said how much."""
+    optics = gd.Optics(na=1.4, emission_nm=520, immersion_index=1.515, **modality)
+    given = gd.theoretical_psf(optics, (41, 65, 65), (0.1, 0.065, 0.065)).array.astype(float)
+    given += noise * given.max() * rng.normal(size=given.shape)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        psf = measured_psf(given, None)
+    light = given / given.sum()
+    changed = np.abs(psf.array - light).sum()
+    said = " ".join(str(w.message) for w in told)
+    assert changed < 2e-3 or "of its light" in said, changed
+
+
 @pytest.mark.parametrize(
     ("array", "message"),
     [
@@ -120,6 +146,20 @@ def test_read_psf_of_the_real_bars_kernel(shared_data):
     assert psf.voxel_um == (0.2, 0.1, 0.1)
     # the cone of light away from focus is signal: it must survive the removal of background
     assert psf.array[:6].sum() > 0.05
+
+
+@pytest.mark.parametrize("suffix", [".ome.tif", ".ome.zarr"])
+@pytest.mark.parametrize("command", ["psf theory", "psf beads"])
+def test_read_psf_takes_what_gpudecon_made_as_it_is(tmp_path, command, suffix):
+    """Its peak beside the middle and its faint light stay; in a file of other origin they do not."""
+    values = band_limited((9, 16, 17), (1, 1, 1), (1.5, 1.6, 1.4), (0.4, 0, 0)) + 1e-3
+    psf = gd.PSF(values, (0.2, 0.1, 0.1))
+    image = gd.Image(psf.array, "zyx", psf.voxel_um)
+    gd.write(tmp_path / f"own{suffix}", image, provenance={"command": command})
+    assert gd.read_psf(tmp_path / f"own{suffix}").sha256 == psf.sha256
+    gd.write(tmp_path / f"other{suffix}", image, provenance={"settings": {}})
+    with pytest.warns(GpudeconWarning, match="of its light|shifted"):
+        assert gd.read_psf(tmp_path / f"other{suffix}").sha256 != psf.sha256
 
 
 def test_the_faint_cone_of_a_noisy_widefield_bead_is_kept(rng):

@@ -117,3 +117,42 @@ def test_impossible_questions_are_refused(rng):
         decorrelation_resolution_um(plane, (0.1, 0.1), "z")
     with pytest.raises(InputError, match="gain is 0"):
         split_counts(plane, gain=0)
+    with pytest.raises(InputError, match="The image holds 1 NaN"):
+        split_counts(np.where(plane == plane.max(), np.nan, plane), gain=1)
+    spoiled = plane.copy()
+    spoiled[3, 4] = np.inf
+    for ask in (
+        lambda: resolution_um(spoiled, plane, (0.1, 0.1)),
+        lambda: recording_resolution_um(plane, spoiled, (0.1, 0.1)),
+        lambda: single_resolution_um(spoiled, (0.1, 0.1), gain=1),
+        lambda: decorrelation_resolution_um(spoiled, (0.1, 0.1)),
+    ):
+        with pytest.raises(InputError, match="holds 1 NaN or infinite voxels"):
+            ask()
+    for threshold in ("half", "1/7", 0, 1.0, -0.1, np.nan, None):
+        with pytest.raises(InputError, match=r"threshold is .*; give a correlation between 0 and 1, or 'half-bit'"):
+            recording_resolution_um(plane, plane, (0.1, 0.1), threshold=threshold)
+
+
+@pytest.mark.parametrize("n", [48, 64, 96])
+@pytest.mark.parametrize("threshold", [1 / 7, 0.5, "half-bit"])
+def test_a_fall_among_the_coarsest_shells_is_found_there(rng, n, threshold):
+    """Signal and noise of variance 1; the signal ends at 0.9 / um, before shells hold enough coefficients.
+
+    It has n^2 coefficients' power in pi (0.09 n)^2 of them, 39 times the noise, so its shells correlate nearly fully
+    and what the Hann window leaks beyond the main lobe's 2 steps (-31 dB) is lost in the noise.  Shells of noise are
+    mostly below the threshold, so most pairs fall where the signal ends.
+    """
+    found = []
+    for _ in range(31):
+        truth = low_passed(rng, (n, n), (0.1, 0.1), 0.9)
+        first, second = (truth + rng.normal(size=truth.shape) for _ in range(2))
+        found.append(1 / recording_resolution_um(first, second, (0.1, 0.1), threshold=threshold))
+    assert abs(np.median(found) - 0.9) <= 2.5 / (n * 0.1)
+
+
+def test_an_image_of_too_few_voxels_tells_no_resolution(rng):
+    """6 x 6 pixels: 3 rings of at most 20 frequencies, of which the window leaves a quarter and k and -k are one."""
+    first, second = rng.normal(size=(2, 6, 6))
+    with pytest.raises(InputError, match="no shell of its spectrum holds 8 independent coefficients"):
+        recording_resolution_um(first, second, (0.1, 0.1))

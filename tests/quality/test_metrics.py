@@ -97,3 +97,15 @@ def test_psnr_and_ssim_match_intensities_first(rng):
         psnr(truth, np.ones_like(truth))
     with pytest.raises(InputError, match="at least 11"):
         ssim(truth[:9], truth[:9])
+
+
+@pytest.mark.parametrize("metric", [nrmse, psnr, ssim])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_what_is_not_finite_has_no_error(rng, metric, wrong):
+    truth = rng.random((20, 25))
+    spoiled = truth.copy()
+    spoiled[3, 4] = wrong
+    with pytest.raises(InputError, match="The image holds 1 NaN or infinite voxels"):
+        metric(spoiled, truth)
+    with pytest.raises(InputError, match="What it is compared with holds 1 NaN or infinite voxels"):
+        metric(truth, spoiled)

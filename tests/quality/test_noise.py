@@ -132,3 +132,13 @@ def test_snr_is_not_that_of_noise_spikes(rng):
         found = signal_to_noise(image, psf, background=104.0, camera=camera)
         assert found == pytest.approx(20 / np.sqrt(22), rel=0.25)
     assert signal_to_noise(image, background=104.0, camera=Camera(100, 2.0)) == pytest.approx(4.26, rel=0.25)
+
+
+def test_what_is_not_finite_is_refused_where_it_is_measured(rng):
+    image = ramp(rng, Camera(100, 2.0, 3.0)).astype(np.float32)
+    image[3, 4, 5] = np.nan
+    with pytest.raises(InputError, match="The image holds 1 NaN"):
+        signal_to_noise(image)
+    with pytest.raises(InputError, match="The image holds 1 NaN"):
+        estimate_camera(image)
+    assert estimate_camera(image, mask=np.isfinite(image)).gain == pytest.approx(2.0, rel=0.05)

@@ -1,10 +1,13 @@
 """The size of beads, and the circles of a radial average, against direct sums."""
 
+import warnings
+
 import numpy as np
 import pytest
 
 import gpudecon as gd
 from gpudecon.errors import GpudeconWarning, InputError
+from gpudecon.optics import Optics
 from gpudecon.psf.bead_size import FIRST_ZERO, ball_transfer, check_bead_size
 from gpudecon.psf.finish import cropped, in_passband, nonnegative, without_bead
 from gpudecon.psf.otf_support import otf_support
@@ -55,15 +58,54 @@ def test_bead_size_is_taken_out(optics):
     assert after.sum() == pytest.approx(1)
 
 
+@pytest.mark.parametrize("diameter", [0.13, 0.175])
+def test_bead_size_is_taken_out_where_the_ball_has_a_zero_in_the_band(optics, diameter):
+    """A confocal passes the frequencies around it faintly, so that damping there costs little."""
+    voxel = (0.1, 0.04, 0.04)
+    confocal = Optics(**{**vars(optics), "modality": "confocal", "excitation_nm": 488, "pinhole_au": 1.0})
+    point = gd.theoretical_psf(confocal, (33, 65, 65), voxel).array.astype(float)
+    frequencies = np.meshgrid(*(np.fft.fftfreq(n, v) for n, v in zip(point.shape, voxel, strict=True)), indexing="ij")
+    waves = np.zeros(point.shape)
+    for place in in_ball(diameter, 600):
+        waves += np.cos(2 * np.pi * sum(k * p for k, p in zip(frequencies, place, strict=True)))
+    bead = np.fft.ifftn(np.fft.fftn(point) * waves / 600).real
+    after = without_bead(bead, voxel, diameter)
+    assert np.linalg.norm(bead - point) > 0.09 * np.linalg.norm(point)
+    assert np.linalg.norm(after - point) < 0.02 * np.linalg.norm(point)  # as of a widefield, above
+
+
 def test_large_beads_are_refused_and_middling_ones_warned_about(optics):
-    support = otf_support(optics)
-    check_bead_size(0.1, support)
+    check_bead_size(0.1, optics)
+    check_bead_size(0.175, optics)
     with pytest.warns(GpudeconWarning, match="Beads of 0.2 um leave 24% of the finest details"):
-        check_bead_size(0.2, support)
+        check_bead_size(0.2, optics)
     with pytest.raises(InputError, match=r"Beads of 0.27 um are too large for a PSF: above 0\.266 um"):
-        check_bead_size(0.27, support)
+        check_bead_size(0.27, optics)
     with pytest.raises(InputError, match="bead_diameter_um is nan"):
         check_bead_size(float("nan"), None)
+
+
+@pytest.mark.parametrize(
+    "modality",
+    [
+        {"modality": "confocal", "excitation_nm": 488, "pinhole_au": 1.0},
+        {"modality": "two-photon", "excitation_nm": 920},
+        {"modality": "sted", "excitation_nm": 488, "sted_nm": 592, "sted_saturation": 20},
+    ],
+)
+def test_the_limit_is_that_of_the_objective_in_every_modality(optics, modality):
+    """0.715 * 520 / 1.4 = 266 nm; a ball of d lacks the period d / 1.43."""
+    finer = Optics(na=optics.na, emission_nm=520, immersion_index=optics.immersion_index, **modality)
+    check_bead_size(0.1, finer)
+    for diameter in (0.13, 0.175):
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            check_bead_size(diameter, finer)
+        # 1.43 / d is within 2 NA (1 / emission + 1 / excitation) of the confocal, 11.1 per um, from 0.129 um on
+        lacking = f"Beads of {diameter:g} um lack details of about {diameter / 1.4303:.2g} um"
+        assert [str(w.message).startswith(lacking) for w in told] == [True] * (finer.modality == "confocal")
+    with pytest.raises(InputError, match=r"above 0\.266 um"):
+        check_bead_size(0.27, finer)
 
 
 @pytest.mark.parametrize("shape", [(3, 33, 35), (2, 34, 32)])
