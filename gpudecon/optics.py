@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from numbers import Real
 from typing import Any, Literal, NamedTuple, get_args
@@ -176,6 +176,12 @@ class Optics:
             self._check_sheet()
         if self.sted_pattern not in (None, "vortex", "bottle"):
             raise InputError(f"sted_pattern is {self.sted_pattern!r}; it must be 'vortex' or 'bottle'.")
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The fields that differ from their defaults, as JSON can hold them."""
+        given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        return {name: value.item() if hasattr(value, "item") else value for name, value in given.items()}
 
     @property
     def airy_unit_um(self) -> float:

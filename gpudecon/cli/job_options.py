@@ -275,7 +275,7 @@ def _measured_psf(args: argparse.Namespace, image: Image, path: str, channel: in
             f"{len(image.spatial_axes)}, shape {image.spatial_shape}; give a PSF of the same dimensions."
         )
     if args.psf_voxel_um is not None:
-        psf = PSF(psf.array, checked_voxel_um(args.psf_voxel_um, psf.array.ndim, "--psf-voxel-um"))
+        psf = replace(psf, voxel_um=checked_voxel_um(args.psf_voxel_um, psf.array.ndim, "--psf-voxel-um"))
     if psf.voxel_um is None:
         raise InputError(
             f"{path} does not say its voxel size; give --psf-voxel-um (that of the image, if it was taken alike)."

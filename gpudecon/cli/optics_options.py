@@ -69,11 +69,6 @@ def optics_of(given: dict[str, Any], wanted_for: str) -> Optics:
     return Optics(**given)
 
 
-def described(optics: Optics) -> dict[str, Any]:
-    """The fields that differ from their defaults, for a record."""
-    return {f.name: getattr(optics, f.name) for f in dataclasses.fields(Optics) if getattr(optics, f.name) != f.default}
-
-
 def _words(hint: Any) -> list[str]:
     return list(typing.get_args(hint)) if typing.get_origin(hint) is Literal else []
 

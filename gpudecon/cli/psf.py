@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from gpudecon._version import __version__
-from gpudecon.cli.optics_options import add_optics_options, described, optics_of, optics_options
+from gpudecon.cli.optics_options import add_optics_options, optics_of, optics_options
 from gpudecon.errors import InputError
 from gpudecon.image import Channel, Image
 from gpudecon.optics import Optics
@@ -82,7 +82,7 @@ def act_theory(args: argparse.Namespace) -> int:
     optics = optics_of(optics_options(args), "A theoretical PSF")
     picture = _checked_outputs(args)
     psf = theoretical_psf(optics, tuple(args.shape), tuple(args.voxel_um), model=args.model)
-    record = {"optics": described(optics), "model": args.model}
+    record = {"optics": optics.record, "model": args.model}
     _save(args, picture, psf, f"{args.model}, {optics.modality}, NA {optics.na:g}", optics, "psf theory", record)
     return 0
 
@@ -114,7 +114,7 @@ def act_beads(args: argparse.Namespace) -> int:
         )
     record = {
         "source": Path(args.input).name,
-        "optics": None if optics is None else described(optics),
+        "optics": None if optics is None else optics.record,
         "bead_diameter_um": args.bead_diameter_um,
         "radial_average": args.radial_average,
         "energy": args.energy,

@@ -208,6 +208,7 @@ def provenance(workspace: Workspace, restored: dict[int, Record]) -> dict[str, A
     if plan.psfs:
         record["psf"] = [
             {
+                **({"origin": dict(psf.origin)} if psf.origin else {}),
                 "sha256": kernel.sha256,
                 "shape": list(kernel.shape),
                 "voxel_um": list(kernel.voxel_um or ()),

@@ -46,7 +46,8 @@ def keep_psfs(folder: Path, psfs: Sequence[PSF]) -> None:
     """Put PSFs where `Workspace.psfs` finds them."""
     for position, psf in enumerate(psfs):
         held = io.BytesIO()
-        np.savez(held, array=psf.array, voxel_um=np.array(psf.voxel_um or (), np.float64))
+        origin = np.array(json.dumps(dict(psf.origin)))
+        np.savez(held, array=psf.array, voxel_um=np.array(psf.voxel_um or (), np.float64), origin=origin)
         write_durably(folder / f"psf-{position:04d}.npz", held.getvalue())
 
 
@@ -96,7 +97,8 @@ class Workspace:
         psfs = []
         for path in sorted(self.folder.glob("psf-*.npz")):
             with np.load(path) as held:
-                psfs.append(PSF(held["array"], tuple(held["voxel_um"].tolist()) or None))
+                voxel_um = tuple(held["voxel_um"].tolist()) or None
+                psfs.append(PSF(held["array"], voxel_um, json.loads(str(held["origin"]))))
         return tuple(psfs)
 
     def remaining(self) -> list[int]:

@@ -31,7 +31,8 @@ def psf_of(stack: Image, name: str, voxel_um: tuple[float, ...] | None = None) -
     """The PSF that a stack of `read_stack` shows."""
     voxel_um = voxel_um or stack.voxel_um
     if is_finished(stack):
-        return PSF(stack.data, voxel_um)
+        made = {key: stack.provenance[key] for key in ("command", "model", "optics") if stack.provenance.get(key)}
+        return PSF(stack.data, voxel_um, {"file": name, **made})
     return measured_psf(stack.data, voxel_um, name)
 
 

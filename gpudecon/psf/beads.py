@@ -145,7 +145,13 @@ def distill_psf(
     psf = PSF(nonnegative(array).astype(np.float32), voxel).resample(target)
     final = cropped(psf.array, energy)
     beads = tuple(b.bead(voxel) for b in found)
-    return DistilledPSF(array=final, voxel_um=target, beads=beads, qc=_quality(final, target, optics, beads))
+    origin = {
+        "beads": sum(b.rejected is None for b in found),
+        "bead_diameter_um": bead_diameter_um,
+        "optics": optics and optics.record,
+    }
+    quality = _quality(final, target, optics, beads)
+    return DistilledPSF(array=final, voxel_um=target, origin=origin, beads=beads, qc=quality)
 
 
 def _expected_sigma(optics: Optics, voxel: tuple[float, ...], bead_diameter_um: float | None) -> Real:

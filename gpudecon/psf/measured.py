@@ -52,7 +52,7 @@ def measured_psf(array: NDArray[Any], voxel_um: tuple[float, ...] | None, name: 
     original = float(np.sum(array, dtype=np.float64))
     if abs(original - 1) > SUM_TOLERANCE:
         _warn(f"{name}: divided by its sum {total:.6g}, so that intensities are kept.")
-    return PSF(data.astype(np.float32), voxel_um)
+    return PSF(data.astype(np.float32), voxel_um, {"file": name})
 
 
 def _without_background(data: NDArray[np.float64], name: str) -> NDArray[np.float64]:

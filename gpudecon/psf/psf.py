@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,14 @@ class PSF:
     """A point spread function, (z, y, x) or (y, x), with its centre at n // 2 on every axis, odd or even.
 
     ``array`` becomes float32 and is divided by its sum.  ``voxel_um`` has an entry per axis; None says that the PSF is
-    on the grid of the image it will be used for.  Raises `InputError` for NaN, negative values and an empty or zero
-    array: `gpudecon.read_psf` repairs what measurement brings along.
+    on the grid of the image it will be used for.  ``origin`` tells records what it was made of, as JSON can hold it:
+    the file of a measured one, model and optics of a theoretical one; nothing depends on it.  Raises `InputError` for
+    NaN, negative values and an empty or zero array: `gpudecon.read_psf` repairs what measurement brings along.
     """
 
     array: NDArray[np.float32]
     voxel_um: tuple[float, ...] | None = None
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         given = np.asarray(self.array)
@@ -91,14 +94,14 @@ class PSF:
                 )
             matrix = _fourier_interpolation(n, v_old, v_new)
             array = np.moveaxis(np.tensordot(matrix, array, axes=(1, axis)), 0, axis)
-        return PSF(np.maximum(array, 0).astype(np.float32), new)
+        return PSF(np.maximum(array, 0).astype(np.float32), new, self.origin)
 
     def radially_averaged(self) -> PSF:
         """The mean over the angle around the axis: less noise, right for a round PSF only."""
         if self.voxel_um is None:
             raise InputError("The PSF has no voxel size, so its pixels may not be square; set voxel_um.")
         array = radial_mean(self.array, (self.voxel_um[-2], self.voxel_um[-1]))
-        return PSF(np.maximum(array, 0), self.voxel_um)
+        return PSF(np.maximum(array, 0), self.voxel_um, self.origin)
 
 
 def _half_length(n: int, v_old: float, v_new: float) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -93,7 +94,14 @@ def theoretical_psfs(
     with backend.active():
         instrument = INSTRUMENTS[optics.modality](backend, optics, beam_of(backend, optics, model, apodization))
         volumes = _Volumes(backend, optics, instrument, shape, voxel, depths, axial_origin, pixel_integration)
-        return [PSF(backend.download(volumes.at(depth)).reshape(shape), voxel) for depth in depths]
+        return [
+            PSF(
+                backend.download(volumes.at(depth)).reshape(shape),
+                voxel,
+                {"model": model, "optics": replace(optics, depth_um=depth).record},
+            )
+            for depth in depths
+        ]
 
 
 WIDEST = 181  # pixels; light further out than this is spread so thin that the domain it costs is not worth it

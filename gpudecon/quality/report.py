@@ -118,7 +118,8 @@ def methods_text(output: Image) -> str:
             "reflect": "with the image mirrored at its faces",
             "periodic": "with the image taken as periodic",
         }
-        said += f" The point spread function was {_origins(record['psf'])}; edges: {edges[settings['edges']]}."
+        origins = "; and ".join(dict.fromkeys(_origin(psf) for psf in record["psf"]))
+        said += f" The point spread function was {origins}. Edges: {edges[settings['edges']]}."
     levels = [entry["background"] for entry in found if "background" in entry]
     if settings["background"] == "auto" and levels:
         span = f"{min(levels):.4g}" if min(levels) == max(levels) else f"{min(levels):.4g} to {max(levels):.4g}"
@@ -154,10 +155,18 @@ def _chosen(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _origins(psfs: Sequence[Mapping[str, Any]]) -> str:
-    """Widths of the PSFs."""
-    widths = [" x ".join(f"{w:.3g}" for w in psf["fwhm_um"]) for psf in psfs if psf.get("fwhm_um")]
-    return f"{' and '.join(dict.fromkeys(widths))} um wide (full width at half maximum)" if widths else "given"
+def _origin(psf: Mapping[str, Any]) -> str:
+    """What a PSF was made of, and its widths."""
+    origin = psf.get("origin", {})
+    optics = ", ".join(f"{name} {_value(value)}" for name, value in (origin.get("optics") or {}).items())
+    if "file" in origin:
+        said = f"read from {origin['file']}" + (f" ({origin['command']})" if "command" in origin else "")
+    elif "beads" in origin:
+        said = f"distilled from {origin['beads']} beads"
+    else:
+        said = f"computed ({origin['model']})" if "model" in origin else "given as an array"
+    widths = " x ".join(f"{w:.3g}" for w in psf["fwhm_um"])
+    return said + (f", {optics}" if optics else "") + (f", {widths} um wide at half its maximum" if widths else "")
 
 
 def _channels(output: Image, source: Image | None, others: Mapping[str, Image]) -> Iterable[str]:
@@ -309,10 +318,11 @@ def _settings(record: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _psf_section(record: Mapping[str, Any]) -> list[str]:
     if not record.get("psf"):
         return []
-    rows = [("", "shape", "voxel (µm)", "full width at half maximum (µm)", "SHA-256")]
+    rows = [("", "origin", "shape", "voxel (µm)", "full width at half maximum (µm)", "SHA-256")]
     for i, psf in enumerate(record["psf"]):
-        widths = _shape([f"{w:.3f}" for w in psf.get("fwhm_um", [])])
-        rows.append((str(i), _shape(psf["shape"]), _shape(psf["voxel_um"]), widths, psf["sha256"][:16]))
+        widths = _shape([f"{w:.3f}" for w in psf["fwhm_um"]])
+        origin = _value({name: value for name, value in psf.get("origin", {}).items() if value})
+        rows.append((str(i), origin, _shape(psf["shape"]), _shape(psf["voxel_um"]), widths, psf["sha256"][:16]))
     return ["<h2>Point spread function</h2>", "<p class=small>Axes are z, y, x.</p>", _table(rows)]
 
 

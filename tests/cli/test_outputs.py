@@ -105,6 +105,7 @@ def test_provenance(cli, here, run_line, psf, output):
     assert "2 threads" in record["device"]["device"]
     assert 0 < record["seconds"] < 60
     (used,) = record["psf"]
+    assert used["origin"] == {"file": "psf.tif"}
     assert (used["shape"], used["voxel_um"]) == (list(psf.shape), [0.2, 0.1, 0.1])
     # of the Gaussian that the fixture is: 2 sqrt(ln 2) times its lengths, and half of either side along x
     widths = np.array([2 * 1.6 * 0.2, 2 * 1.2 * 0.1, (1.3 + 1.35) * 0.1]) * np.sqrt(np.log(2))

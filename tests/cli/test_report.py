@@ -93,6 +93,7 @@ def test_a_run_with_its_report(cli, specimen, output):
     check(page, specimen, np.asarray(restored.data))
     assert page.row("camera")[1] == "offset 0.0, gain 2.0, read_noise 0.0"
     assert "4 iterations" in page.words
+    assert "The point spread function was read from psf.ome.tif, 0." in page.words
     (record,) = re.findall(r"The record in the file (\{.*\})", page.words)
     assert json.loads(record) == json.loads(json.dumps(restored.provenance))
 

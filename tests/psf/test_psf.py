@@ -21,8 +21,9 @@ def band_limited(shape, voxel_um, sigma_um, centre_um=(0, 0, 0)):
 @pytest.mark.parametrize("new_voxel", [(0.13, 0.08, 0.07), (0.31, 0.14, 0.1), (0.2, 0.1, 0.1)])
 def test_resample_evaluates_the_same_function(shape, new_voxel):
     sigma, centre = (0.55, 0.27, 0.25), (0.05, -0.03, 0.02)
-    psf = gd.PSF(band_limited(shape, (0.2, 0.1, 0.1), sigma, centre), (0.2, 0.1, 0.1))
+    psf = gd.PSF(band_limited(shape, (0.2, 0.1, 0.1), sigma, centre), (0.2, 0.1, 0.1), {"file": "bead.tif"})
     new = psf.resample(new_voxel)
+    assert new.origin == {"file": "bead.tif"}
     expected = band_limited(new.shape, new_voxel, sigma, centre)
     assert new.voxel_um == new_voxel
     assert new.array.sum(dtype=float) == pytest.approx(1, abs=1e-5)
