@@ -75,7 +75,7 @@ FULL = Size(
 )
 QUICK = replace(
     FULL,
-    frame=(8, 20, 24),
+    frame=(12, 32, 32),  # large enough to tell a resolution along z
     window=(5, 7, 7),
     optics=("widefield", "light-sheet"),
     phantoms=("filaments", "nuclei"),
@@ -84,7 +84,7 @@ QUICK = replace(
     whole=(("nuclei", 200),),
     most=6,
     rounds=2,
-    bars=(8, 20, 24),
+    bars=(12, 32, 32),
     peer_iterations=3,
 )
 

@@ -240,7 +240,7 @@ def test_quality_rows_say_the_error_of_a_restoration(quality: Path, monkeypatch:
         phantom="nuclei",
         photons=200,
     )
-    case = simulated("light-sheet", "nuclei", 200, (8, 20, 24), (5, 7, 7))
+    case = simulated("light-sheet", "nuclei", 200, (12, 32, 32), (5, 7, 7))
     assert case.image.shape == case.truth.shape == tuple(row["shape"])
     restored = gd.deconvolve(
         case.image,
