@@ -73,7 +73,7 @@ class Deconvolver:
     camera
         Offset, gain and read noise, where they are known.  The offset is not light and has no shot noise; the read
         noise is added to it (Snyder, Hammoud & White, J. Opt. Soc. Am. A 10, 1993); a background below the offset
-        counts as the offset.
+        counts as the offset, so that a dark frame should be the mean of many.
     saturation
         The grey value from which voxels are no measurement.
     stop

@@ -19,9 +19,6 @@ from gpudecon.methods.record import Record
 from gpudecon.quality.background import estimate_background
 
 LARGEST = 1e30
-READ_DEVIATIONS = (
-    4.0  # a recorded background is below the offset by no more of them; cut off at 0 it would be too bright
-)
 
 Background = Any  # float | Literal["auto"] | Array, of which the last may be anything
 
@@ -168,10 +165,9 @@ def _background(
     if not (math.isfinite(float(varying.min())) and math.isfinite(float(varying.max()))):
         raise InputError("The background holds NaN or infinite voxels.")
     if (
-        camera := conditions.camera
-    ) is not None:  # nothing is darker than the offset but for read noise and dead voxels
-        least = camera.offset - READ_DEVIATIONS * camera.read_noise * camera.gain
-        backend.xp.maximum(varying, np.float32(least), out=varying)
+        conditions.camera is not None
+    ):  # before the split; below it the model would come to 0, and noise be divided by it
+        backend.xp.maximum(varying, np.float32(conditions.camera.offset), out=varying)
     seen = varying if measured is None else varying[backend.upload(measured)]
     level = record.number("background", lambda: float(backend.xp.median(seen)))
     varying -= np.float32(level)

@@ -42,6 +42,7 @@ HOMES = {
     "distributed": "gpudecon/engine/",
     "fsspec": "gpudecon/io/",
     "imagecodecs": "gpudecon/io/",
+    "PIL": "gpudecon/quality/",
     "matplotlib": "gpudecon/quality/",
     "platformdirs": "gpudecon/engine/",
     "tifffile": "gpudecon/io/",
@@ -50,6 +51,7 @@ HOMES = {
     "zarr": "gpudecon/io/",
 }
 LATE = {
+    "PIL",
     "cupy",
     "dask",
     "dask_jobqueue",

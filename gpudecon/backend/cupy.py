@@ -208,8 +208,8 @@ def check_field(real: Array, shape: tuple[int, int, int]) -> None:
     _, ny, nx = shape
     row = 4 * 2 * (nx // 2 + 1)
     strides = (ny * row, row, 4)
-    is_laid_out = all(n == 1 or a == b for n, a, b in zip(real.shape, real.strides, strides, strict=True))
-    if real.dtype != np.float32 or real.shape != shape or not is_laid_out:
+    fits = real.dtype == np.float32 and real.shape == shape
+    if not fits or any(n > 1 and a != b for n, a, b in zip(shape, real.strides, strides, strict=True)):
         raise TypeError(
             f"The transform takes the real view of a field, float32 {shape} with strides {strides}, "
             f"not {real.dtype} {real.shape} with strides {real.strides}."

@@ -244,18 +244,18 @@ def _psfs(args: argparse.Namespace, image: Image, channels: tuple[int, ...]) -> 
 
 
 def _measured(args: argparse.Namespace, image: Image, channels: tuple[int, ...]) -> tuple[PSF, ...]:
-    """One PSF for each file, or for each chosen channel of a file that has as many channels as the image."""
+    """One PSF for each file, or for each chosen channel of a file that has all channels of the image or only those."""
     from gpudecon.io import read
 
     psfs = []
     for path in args.psf:
         count = read(path).sizes["c"]
-        if count > 1 and (len(args.psf) > 1 or count != image.sizes["c"]):
+        if count > 1 and (len(args.psf) > 1 or count not in (image.sizes["c"], len(channels))):
             raise InputError(
                 f"{path} is a PSF of {count} channels and the image has {image.sizes['c']}; give one file per channel, "
-                "or a single one with as many channels as the image."
+                "or a single one with as many channels as the image has or are chosen."
             )
-        for c in channels if count > 1 else (0,):
+        for c in channels if count == image.sizes["c"] else range(count):
             name = Path(path).name + (f", channel {c}" if count > 1 else "")
             psfs.append(_measured_psf(args, image, path, c, name))
     return tuple(psfs)

@@ -11,7 +11,7 @@ from gpudecon.backend import get_backend
 from gpudecon.cli.cluster_options import executor_of
 from gpudecon.cli.job_options import add_job_options, check_format, plan_of
 from gpudecon.cli.report import page_of
-from gpudecon.cli.run_options import add_run_options, check_places, checked_job, is_elsewhere
+from gpudecon.cli.run_options import add_run_options, check_places, checked_job, is_elsewhere, with_psfs_checked
 from gpudecon.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def act(args: argparse.Namespace) -> int:
     calibration = calibrated(plan, backend)
     seconds = calibration.predict(plan, backend) * (1 - done / len(plan))
     then = _afterwards(args, plan)
+    with_psfs_checked(args, job, plan)
     if args.json:
         more = {
             "tasks": len(plan),

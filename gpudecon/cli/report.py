@@ -39,17 +39,28 @@ def act(args: argparse.Namespace) -> int:
     page = Path(args.page) if args.page else page_of(args.image)
     check_page(page, replaces=args.overwrite)
     output = read(args.image)
-    beside = Path(args.image).parent / output.provenance.get("source", "")
     if args.input is not None:
-        source = read(args.input, axes=args.axes)
-    elif output.provenance.get("source") and beside.exists():
-        source = read(beside, axes=args.axes)
+        source: Image | None = read(args.input, axes=args.axes)
     else:
-        source = None
-        print("gpudecon: the input is not beside the output; give --input to picture it, too", file=sys.stderr)
+        source = _source_beside(output, Path(args.image).parent, args.axes)
+        if source is None:
+            print("gpudecon: the input is not beside the output; give --input to picture it, too", file=sys.stderr)
     write_report(page, output, source)
     print(f"gpudecon: {page} written", file=sys.stderr)
     return 0
+
+
+def _source_beside(output: Image, folder: Path, axes: str | None) -> Image | None:
+    """What lies in a folder under the input's name, if the output can have been made of it."""
+    from gpudecon.io import read
+    from gpudecon.quality.report import check_source
+
+    try:
+        source = read(folder / output.provenance["source"], axes=axes)
+        check_source(source, output)
+    except (InputError, KeyError):
+        return None
+    return source
 
 
 def page_of(output: str) -> Path:
@@ -60,6 +71,8 @@ def page_of(output: str) -> Path:
 
 def check_page(page: Path, *, replaces: bool) -> None:
     """InputError where the page cannot be written."""
+    if page.suffix not in (".html", ".htm"):
+        raise InputError(f"The page is {page}; give a name that ends in .html.")
     if page.is_dir() or not page.parent.is_dir():
         raise InputError(f"The page {page} cannot be written: it is a folder, or its folder is not there.")
     if page.exists() and not replaces:

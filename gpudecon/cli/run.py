@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gpudecon.cli.cluster_options import executor_of
 from gpudecon.cli.job_options import add_job_options, plan_of
 from gpudecon.cli.report import page_of, write_report
-from gpudecon.cli.run_options import add_run_options, check_places, checked_job, is_elsewhere
+from gpudecon.cli.run_options import add_run_options, check_places, checked_job, is_elsewhere, with_psfs_checked
 from gpudecon.methods import METHODS
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def act(args: argparse.Namespace) -> int:
         execute = executor_of(args, stop)
         plan = plan_of(job, args, processes=1 if execute is None else execute.processes)
         done = run(
-            job,
+            with_psfs_checked(args, job, plan),
             plan,
             resume=args.resume,
             overwrite=args.overwrite,

@@ -14,6 +14,7 @@ from gpudecon.errors import InputError
 
 if TYPE_CHECKING:
     from gpudecon.engine.job import Job
+    from gpudecon.engine.plan import Plan
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -55,11 +56,13 @@ def check_places(args: argparse.Namespace) -> None:
 
 
 def checked_job(args: argparse.Namespace, *, elsewhere: bool) -> Job:
-    """The job, and its PSFs checked where that was asked for.
+    """The job, refused where its tile cannot be chosen here, or PSFs are to be checked that it has not.
 
     Where the work is done ``elsewhere``, this machine plans with the device that it has: the workers are told which one
     was asked for.
     """
+    from gpudecon.engine.psf_check import check_has_psfs
+
     is_for_gpus = elsewhere and args.device != "cpu"
     if is_for_gpus and args.memory is None and args.tile is None and get_backend("auto").name == "cpu":
         raise InputError(
@@ -67,10 +70,17 @@ def checked_job(args: argparse.Namespace, *, elsewhere: bool) -> Job:
             "what the GPUs of the nodes have, or --tile, or --device cpu."
         )
     job = job_of(args)
-    if is_for_gpus:
-        job = replace(job, device="auto")
     if args.check_psf:
-        from gpudecon.engine.psf_check import check_psfs
+        check_has_psfs(job)
+    return replace(job, device="auto") if is_for_gpus else job
 
-        return check_psfs(job)
-    return job
+
+def with_psfs_checked(args: argparse.Namespace, job: Job, plan: Plan) -> Job:
+    """The job with its PSFs checked, where that was asked for and the plan has not been carried out already.
+
+    It takes a while, so that it comes after all that may be refused.
+    """
+    from gpudecon.engine.psf_check import check_psfs
+    from gpudecon.engine.run import made
+
+    return check_psfs(job) if args.check_psf and not (args.resume and made(plan) is not None) else job

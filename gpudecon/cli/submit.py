@@ -12,7 +12,7 @@ from typing import Any
 
 from gpudecon.cli.cluster_options import SLURM, add_slurm_options, resources_of
 from gpudecon.cli.job_options import add_job_options, check_format, plan_of
-from gpudecon.cli.run_options import add_common_options, checked_job
+from gpudecon.cli.run_options import add_common_options, checked_job, with_psfs_checked
 from gpudecon.errors import GpudeconError, InputError
 
 
@@ -71,6 +71,7 @@ def act(args: argparse.Namespace) -> int:
         print(array.finish_script(), end="")
         return 0
     array.check_idle()
+    job = with_psfs_checked(args, job, plan)
     with prepare(job, plan, resume=args.resume, overwrite=args.overwrite) as workspace:
         if workspace.completed is not None:  # and moved, perhaps, before the process ended
             finish(workspace)

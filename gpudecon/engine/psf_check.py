@@ -17,13 +17,18 @@ from gpudecon.pilot import Box, pilot_regions, survey
 from gpudecon.recording import Conditions
 
 
+def check_has_psfs(job: Job) -> None:
+    """InputError where there is nothing to check."""
+    if not job.psfs:
+        raise InputError(f"{job.method.name} has no PSF that could be checked; leave --check-psf out.")
+
+
 def check_psfs(job: Job) -> Job:
     """The job, with a remark for each channel whose PSF `Deconvolver.check_psf` finds too wide, which is warned of too.
 
     Asked of the sample with most structure (`gpudecon.pilot.survey`) of the channel's first time point.
     """
-    if not job.psfs:
-        raise InputError(f"{job.method.name} has no PSF that could be checked; leave --check-psf out.")
+    check_has_psfs(job)
     with noted_warnings() as said:
         for position, channel in enumerate(job.channels):
 

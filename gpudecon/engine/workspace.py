@@ -98,7 +98,7 @@ class Workspace:
         for path in sorted(self.folder.glob("psf-*.npz")):
             with np.load(path) as held:
                 voxel_um = tuple(held["voxel_um"].tolist()) or None
-                psfs.append(PSF(held["array"], voxel_um, json.loads(str(held["origin"]))))
+                psfs.append(PSF(held["array"], voxel_um, json.loads(str(held["origin"])) if "origin" in held else {}))
         return tuple(psfs)
 
     def remaining(self) -> list[int]:

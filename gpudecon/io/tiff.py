@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 import struct
@@ -45,11 +46,12 @@ def read_tiff(path: Path | str, axes: str | None = None) -> Image:
             image = _first_image(tif, path, axes, cleanup)
         except (InputError, MemoryError):
             raise
-        except (PermissionError, TimeoutError, ConnectionError) as error:
-            raise InputError(
-                f"{path} cannot be read ({type(error).__name__}: {error}); see whether it may be, and try again."
-            ) from error
         except Exception as error:  # damaged files make tifffile raise all kinds
+            if _is_not_to_be_had(error):
+                raise InputError(
+                    f"{path} cannot be read ({type(error).__name__}: {error}); see whether it is there and may be "
+                    "read, and try again."
+                ) from error
             raise InputError(
                 f"{path} cannot be read as an image ({error}); gpudecon reads OME-Zarr and TIFF (OME, ImageJ, LSM, "
                 "plain): get a fresh copy of the file or export it to OME-TIFF."
@@ -63,6 +65,13 @@ def read_tiff(path: Path | str, axes: str | None = None) -> Image:
             stacklevel=3,
         )
     return image
+
+
+def _is_not_to_be_had(error: Exception) -> bool:
+    """Whether a disk, a network or permissions have failed; a damaged file may ask for impossible places (EINVAL)."""
+    if isinstance(error, TimeoutError | ConnectionError):
+        return True
+    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
 
 
 def files_of(path: Path) -> tuple[Path, ...]:

@@ -147,7 +147,7 @@ def distill_psf(
     beads = tuple(b.bead(voxel) for b in found)
     origin = {
         "beads": sum(b.rejected is None for b in found),
-        "bead_diameter_um": bead_diameter_um,
+        "bead_diameter_um": bead_diameter_um and float(bead_diameter_um),
         "optics": optics and optics.record,
     }
     quality = _quality(final, target, optics, beads)

@@ -49,7 +49,9 @@ class PupilFit:
         """The fitted PSF, free of noise, on any voxels; n // 2 is where the fitted place of the bead is."""
         voxel = checked_voxel_um(voxel_um, 3)
         model = PupilModel(self.optics, shape, voxel, tuple(self.zernike_rad))
-        return PSF(np.maximum(model.intensity(np.array([0.0, 0.0, 0.0, *self.zernike_rad.values()])), 0), voxel)
+        array = np.maximum(model.intensity(np.array([0.0, 0.0, 0.0, *self.zernike_rad.values()])), 0)
+        phases = {str(mode): float(phase) for mode, phase in self.zernike_rad.items()}
+        return PSF(array, voxel, {"model": "fitted pupil", "optics": self.optics.record, "zernike_rad": phases})
 
 
 def fit_pupil(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -39,6 +40,10 @@ class PSF:
             raise InputError(f"The PSF holds {given.dtype}; it must hold real numbers.")
         if given.ndim not in (2, 3) or 0 in given.shape:
             raise InputError(f"The PSF has shape {given.shape}; it must be (z, y, x) or (y, x).")
+        try:
+            object.__setattr__(self, "origin", json.loads(json.dumps(dict(self.origin))))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"The PSF's origin is {self.origin!r}; give what JSON can hold ({error}).") from error
         array = given.astype(np.float64)
         if not np.isfinite(array).all():
             raise InputError(
@@ -101,7 +106,7 @@ class PSF:
         if self.voxel_um is None:
             raise InputError("The PSF has no voxel size, so its pixels may not be square; set voxel_um.")
         array = radial_mean(self.array, (self.voxel_um[-2], self.voxel_um[-1]))
-        return PSF(np.maximum(array, 0), self.voxel_um, self.origin)
+        return PSF(np.maximum(array, 0), self.voxel_um, {**self.origin, "radial_average": True})
 
 
 def _half_length(n: int, v_old: float, v_new: float) -> int:

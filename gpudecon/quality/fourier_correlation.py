@@ -43,7 +43,7 @@ class ShellCorrelation:
         Where it never does, the finest period that the sampling carries, about two voxels; where no shell before the
         first that is below it is above, infinity.  The coarsest shells, of fewer than `FEW` independent coefficients,
         are not asked, since they correlate by chance, but where the first shell that is asked is below: then the fall
-        lies among them.
+        lies among them, after one that also exceeds the half-bit criterion.
         """
         if threshold == "half-bit":
             level = self.half_bit()
@@ -59,9 +59,10 @@ class ShellCorrelation:
         margin = self.correlation - level
         start = int(np.argmax(self.independent >= FEW))
         if margin[start] < 0:
-            start = int(np.argmax(margin[: start + 1] >= 0))
-            if margin[start] < 0:
+            sure = np.minimum(margin, self.correlation - self.half_bit())[:start] >= 0
+            if not sure.any():
                 return float("inf")
+            start = int(np.argmax(sure))
         below = start + np.flatnonzero(margin[start:] < 0)
         if below.size == 0:
             return float(1 / self.frequency[-1])

@@ -44,7 +44,7 @@ def estimate_camera(
     array = np.asarray(image)
     if array.ndim not in (2, 3):
         raise InputError(f"The image has shape {array.shape}; give a volume (z, y, x) or a plane (y, x).")
-    check_finite(array if mask is None else array[np.reshape(mask, array.shape)], "The image")
+    check_finite(array if mask is None else array[np.reshape(mask, array.shape) != 0], "The image")
     shape = array.shape if array.ndim == 3 else (1, *array.shape)
     levels, squares = differences(array.reshape(shape), None if mask is None else np.reshape(mask, shape), np)
     line = fitted_line(levels, squares)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gpudecon.errors import InputError
 from gpudecon.image import Image
 
 MOST = (128, 512, 512)  # voxels (z, y, x) that are shown at most: the middle of a larger stack, at full resolution
-PLANES = 8  # read at a time
+PLANES = 32  # read at a time: as many as a chunk has
 
 Box = tuple[slice, slice, slice]
 
@@ -35,7 +36,8 @@ class Stack:
 @dataclass(frozen=True)
 class Projection:
     """The highest values of a box along z, ``top`` (y, x), and along y, ``side`` (z, x); lowest, mean and highest of
-    all; and the place (z, y, x) of the highest in the stack.
+    all; and the place (z, y, x) of the highest in the stack.  Of ``missing`` voxels, which are NaN or infinite, nothing
+    is seen; where a line has no others it has the lowest value.
     """
 
     top: NDArray[np.float32]
@@ -44,6 +46,7 @@ class Projection:
     mean: float
     high: float
     place: tuple[int, int, int]
+    missing: int = 0
 
 
 def middle(shape: tuple[int, ...]) -> Box:
@@ -54,18 +57,26 @@ def middle(shape: tuple[int, ...]) -> Box:
 
 
 def project(stack: Stack, box: Box) -> Projection:
-    """The projections of a box of a stack."""
+    """The projections of a box of a stack; `InputError` where no voxel in it has a finite value."""
     nz, ny, nx = (part.stop - part.start for part in box)
     top, side = np.full((ny, nx), -np.inf, np.float32), np.empty((nz, nx), np.float32)
-    low, high, total, place = np.inf, -np.inf, 0.0, (0, 0, 0)
+    low, high, total, seen, place = np.inf, -np.inf, 0.0, 0, (0, 0, 0)
     for first in range(0, nz, PLANES):
         planes = slice(box[0].start + first, box[0].start + min(first + PLANES, nz))
         block = stack.read((planes, box[1], box[2]))
+        finite = np.isfinite(block)
+        low = min(low, float(block.min(where=finite, initial=np.inf)))
+        total += float(block.sum(where=finite, dtype=np.float64))
+        seen += int(finite.sum())
+        block[~finite] = -np.inf
         np.maximum(top, block.max(axis=0), out=top)
         side[first : first + len(block)] = block.max(axis=1)
-        low, total = min(low, float(block.min())), total + float(block.sum(dtype=np.float64))
         if block.max() > high:
             high = float(block.max())
             z, y, x = (int(i) for i in np.unravel_index(block.argmax(), block.shape))
             place = (planes.start + z, box[1].start + y, box[2].start + x)
-    return Projection(top, side, low, total / (nz * ny * nx), high, place)
+    if seen == 0:
+        raise InputError(f"The image {stack.image.name!r} has no finite value in its middle; there is nothing to show.")
+    for flat in (top, side):
+        np.maximum(flat, low, out=flat)
+    return Projection(top, side, low, total / seen, high, place, nz * ny * nx - seen)

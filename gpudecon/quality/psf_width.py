@@ -60,8 +60,8 @@ def too_wide(problem: Problem, kernel: NDArray[np.float32], seed: int = 0) -> To
     if not (kept.highest > 0 and held.highest > 0):
         return None
     same = (1.0,) * 3
-    # of 2 or 3 samples only the centre would stay within their extent
-    room = np.pad(kernel, [(2, 2) if 1 < n < 4 else (0, 0) for n in kernel.shape])
+    # of 2 to 4 samples only the centre would stay within their extent
+    room = np.pad(kernel, [(2, 2) if 1 < n < 5 else (0, 0) for n in kernel.shape])
     narrow = PSF(room, (1 / FACTOR,) * 3).resample(same).array
     given = _prediction(kept, held)
     model = ForwardModel(part.backend, part.model.image_shape, narrow, part.model.edges)

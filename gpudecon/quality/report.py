@@ -20,13 +20,15 @@ from gpudecon.quality.projection import Box, Projection, Stack, middle, project
 
 WIDTH = 400  # pixels of a picture on the page
 RANGE = (1, 99.9)  # percentiles of a projection that are shown as black and as white
+TALLEST = 1200  # pixels, of a picture of an image that is narrow
 MOST_CHANNELS = 8  # that are pictured
 NOTHING = 1e-6  # of the highest value, below which one is shown as 0: float32 tells no more
+NEEDED = {"method", "options", "settings", "plan"}  # what the record of a run has
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1300px; margin: 2em auto; padding: 0 1em }
 h1 { font-size: 1.5em; margin-bottom: 0 } h2 { font-size: 1.15em; margin: 2em 0 .5em }
 table { border-collapse: collapse } th, td { text-align: left; padding: .15em 1.2em .15em 0; vertical-align: top }
-th { font-weight: 600 } td.number { text-align: right; font-variant-numeric: tabular-nums }
+th { font-weight: 600 }
 .pictures { display: flex; flex-wrap: wrap; gap: 1.5em } figure { margin: 0 } figcaption { font-weight: 600 }
 figure img { display: block; image-rendering: pixelated; margin-bottom: 4px }
 .bar { height: 4px; background: #222; margin-top: 2px } .small { color: #666; font-size: .9em }
@@ -56,10 +58,10 @@ def report_page(
     of the middle of a larger one, so that the page and the memory it takes stay small.
     """
     record = output.provenance
-    if "method" not in record:
+    if not record.keys() >= NEEDED:
         raise InputError(f"The image {output.name!r} has no record of a restoration by gpudecon; give an output of it.")
     if source is not None:
-        _check_source(source, output)
+        check_source(source, output)
     title = f"{record.get('source', output.name)}, restored"
     parts = [
         f"<h1>{_text(title)}</h1>",
@@ -80,7 +82,8 @@ def report_page(
     )
 
 
-def _check_source(source: Image, output: Image) -> None:
+def check_source(source: Image, output: Image) -> None:
+    """InputError where the output cannot have been made of it."""
     settings = output.provenance["settings"]
     if source.spatial_shape != output.spatial_shape:
         raise InputError(
@@ -118,6 +121,8 @@ def methods_text(output: Image) -> str:
             "reflect": "with the image mirrored at its faces",
             "periodic": "with the image taken as periodic",
         }
+        if "iterations" not in record["options"]:  # direct filters know no outside
+            edges["extend"] = "with the image continued by its mirror image, which fades"
         origins = "; and ".join(dict.fromkeys(_origin(psf) for psf in record["psf"]))
         said += f" The point spread function was {origins}. Edges: {edges[settings['edges']]}."
     levels = [entry["background"] for entry in found if "background" in entry]
@@ -165,7 +170,7 @@ def _origin(psf: Mapping[str, Any]) -> str:
         said = f"distilled from {origin['beads']} beads"
     else:
         said = f"computed ({origin['model']})" if "model" in origin else "given as an array"
-    widths = " x ".join(f"{w:.3g}" for w in psf["fwhm_um"])
+    widths = " x ".join(f"{w:.3g}" for w in psf.get("fwhm_um", []))
     return said + (f", {optics}" if optics else "") + (f", {widths} um wide at half its maximum" if widths else "")
 
 
@@ -189,6 +194,11 @@ def _channels(output: Image, source: Image | None, others: Mapping[str, Image]) 
         pictures = [_figure(name, seen, output.voxel_um) for name, seen in projections.items()]
         yield f"<div class=pictures>{''.join(pictures)}</div>"
         yield _intensities(projections)
+        if record.get("psf"):
+            yield (
+                "<p class=small>Restored light stands where it came from, also what the PSF has spread out of the "
+                "frame: its mean may exceed the input's.</p>"
+            )
         yield _profiles(stacks, box, projections["restored"].place, output)
     if len(channels) > MOST_CHANNELS:
         yield f"<p>{len(channels) - MOST_CHANNELS} more channels are not pictured.</p>"
@@ -210,13 +220,18 @@ def _figure(name: str, seen: Projection, voxel_um: tuple[float, ...] | None) -> 
 
 
 def _img(values: NDArray[np.float32], height: float, words: str) -> str:
-    from matplotlib.image import imsave
+    from matplotlib import colormaps
+    from PIL import Image as Picture
 
     low, high = np.percentile(values, RANGE)
+    index = np.clip((values - low) / max(high - low, 1e-30) * 255, 0, 255).astype(np.uint8)
+    picture = Picture.fromarray(index, "P")  # a third of the size that colours of each pixel take
+    picture.putpalette((colormaps["inferno"](range(256), bytes=True)[:, :3]).tobytes())
     held = io.BytesIO()
-    imsave(held, values, format="png", cmap="inferno", vmin=low, vmax=max(high, low + 1e-30))
+    picture.save(held, "png")
     data = base64.b64encode(held.getvalue()).decode()
-    return f'<img width={WIDTH} height={max(height, 1):.0f} alt="{_text(words)}" src="data:image/png;base64,{data}">'
+    size = f"width={WIDTH} height={min(max(height, 1), TALLEST):.0f}"
+    return f'<img {size} alt="{_text(words)}" src="data:image/png;base64,{data}">'
 
 
 def _round_length(most: float) -> float:
@@ -230,26 +245,28 @@ def _intensities(projections: Mapping[str, Projection]) -> str:
     for name, seen in projections.items():
         values = (seen.low, seen.mean, seen.high)
         rows.append([name, *(f"{v if abs(v) > NOTHING * abs(seen.high) else 0:.5g}" for v in values)])
-    return _table(rows) + (
-        "<p class=small>Restored light stands where it came from, that included which the PSF has spread out of the "
-        "frame: its mean may exceed the input's.</p>"
-    )
+        if seen.missing:
+            rows[-1].append(f"and {seen.missing} voxels that are NaN or infinite")
+    return _table(rows)
 
 
 def _profiles(stacks: Mapping[str, Stack], box: Box, place: tuple[int, int, int], output: Image) -> str:
-    """Lines along x and z through the brightest restored voxel, each over its highest value."""
+    """Lines along x and z through the brightest restored voxel, each over its largest value."""
     drawn = []
     for axis in "xz" if len(output.spatial_axes) == 3 else "x":
         i = "zyx".index(axis)
         at = [slice(p, p + 1) for p in place]
         at[i] = box[i]
-        lines = {name: stack.read((at[0], at[1], at[2])).ravel() for name, stack in stacks.items()}
+        lines = {
+            name: np.nan_to_num(stack.read((at[0], at[1], at[2])).ravel(), posinf=0, neginf=0)
+            for name, stack in stacks.items()
+        }
         if len(lines["restored"]) > 1:
             voxel = 1.0 if output.voxel_um is None else (1.0, *output.voxel_um)[-3:][i]
             drawn.append(_plot(lines, axis, voxel, "voxels" if output.voxel_um is None else "µm"))
     where = ", ".join(f"{axis} {p}" for axis, p in zip("zyx", place, strict=True))
     return (
-        f"<p class=small>Through the brightest restored voxel ({where}); each line over its highest value.</p>"
+        f"<p class=small>Through the brightest restored voxel ({where}); each line over its largest value.</p>"
         f"<div class=pictures>{''.join(drawn)}</div>"
     )
 
@@ -279,7 +296,7 @@ def _plot(lines: Mapping[str, NDArray[np.float32]], axis: str, voxel: float, uni
 
 
 def _highest(line: NDArray[np.float32]) -> float:
-    return max(float(line.max()), 1e-30)
+    return float(np.abs(line).max()) or 1.0
 
 
 def _warnings(warnings: Sequence[str]) -> str:
@@ -320,10 +337,11 @@ def _psf_section(record: Mapping[str, Any]) -> list[str]:
         return []
     rows = [("", "origin", "shape", "voxel (µm)", "full width at half maximum (µm)", "SHA-256")]
     for i, psf in enumerate(record["psf"]):
-        widths = _shape([f"{w:.3f}" for w in psf["fwhm_um"]])
+        widths = _shape([f"{w:.3f}" for w in psf.get("fwhm_um", [])])
         origin = _value({name: value for name, value in psf.get("origin", {}).items() if value})
         rows.append((str(i), origin, _shape(psf["shape"]), _shape(psf["voxel_um"]), widths, psf["sha256"][:16]))
-    return ["<h2>Point spread function</h2>", "<p class=small>Axes are z, y, x.</p>", _table(rows)]
+    axes = "y, x" if len(record["psf"][0]["shape"]) == 2 else "z, y, x"
+    return ["<h2>Point spread function</h2>", f"<p class=small>Axes are {axes}.</p>", _table(rows)]
 
 
 def _value(value: Any) -> str:

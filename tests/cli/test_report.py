@@ -116,6 +116,8 @@ def test_the_report_of_an_earlier_output(cli, specimen):
     shutil.move(cli.folder / "in.ome.tif", cli.folder / "elsewhere.ome.tif")
     assert "give --input" in cli("report out.ome.zarr -o alone.html").stderr
     assert {words.split(",")[0] for words in Page(cli.folder / "alone.html").pictures} == {"restored"}
+    gd.write(cli.folder / "in.ome.tif", gd.Image(np.ones((3, 4, 5), np.uint8), "zyx"))  # of the same name, another one
+    assert "give --input" in cli("report out.ome.zarr -o alone.html --overwrite").stderr
     cli("report out.ome.zarr --overwrite --input elsewhere.ome.tif")
     assert (cli.folder / "out.report.html").read_bytes() == first
 
@@ -127,12 +129,20 @@ def test_what_cannot_be_reported(cli):
     assert "stacks of shape (7, 7, 7)" in cli("report out.ome.zarr --input psf.ome.tif", status=2).stderr
     gd.write(cli.folder / "one.ome.tif", gd.Image(np.ones((11, 24, 33), np.uint8), "zyx"))
     assert "has 1 channels" in cli("report out.ome.zarr --input one.ome.tif", status=2).stderr
+    assert "ends in .html" in cli("report out.ome.zarr -o in.ome.tif --overwrite", status=2).stderr
     assert "its folder is not there" in cli("report out.ome.zarr -o no/page.html", status=2).stderr
     (cli.folder / "kept.report.html").write_text("mine")
     said = cli(RESTORE.replace("out.", "kept.") + " --report", status=2).stderr
     assert "kept.report.html exists" in said
     assert not (cli.folder / "kept.ome.zarr").exists()  # refused before the work
     assert (cli.folder / "kept.report.html").read_text() == "mine"
+
+
+def test_direct_filters_know_no_outside(here, cli, specimen):
+    here("run in.ome.tif -o out.ome.zarr --psf psf.ome.tif --device cpu --method wiener --report")
+    page = Page(cli.folder / "out.report.html")
+    assert "continued by its mirror image" in page.words
+    assert "light from outside" not in page.words
 
 
 def test_every_warning_is_on_the_page(cli, run_line):
@@ -143,5 +153,6 @@ def test_every_warning_is_on_the_page(cli, run_line):
     cli(run_line + " --report")
     page, said = Page(cli.folder / "out.report.html"), cli.read().provenance["warnings"]
     assert said
-    assert all(" ".join(warning.split()) in page.words for warning in said)
-    assert "No warnings." not in page.words
+    above = page.words.partition("The record in the file")[0]
+    assert all(" ".join(warning.split()) in above for warning in said)
+    assert "No warnings." not in above

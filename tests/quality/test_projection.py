@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from gpudecon.errors import InputError
 from gpudecon.image import Image
 from gpudecon.quality import projection
 from gpudecon.quality.projection import Stack, middle, project
@@ -19,6 +20,21 @@ def test_a_part_of_a_channel_of_a_time_series(rng, monkeypatch):
     np.testing.assert_allclose(seen.side, part.max(axis=1), rtol=1e-6)
     assert (seen.low, seen.mean, seen.high) == pytest.approx((part.min(), part.mean(), part.max()), rel=1e-6)
     assert data[1, 2][seen.place] * 0.5 - 7 == part.max()
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_is_not_finite_is_counted_and_left_out(rng):
+    data = rng.random((9, 6, 7)).astype(np.float32) - 0.5
+    data[3, 2, 1], data[5, :, 4] = np.nan, np.inf
+    seen = project(Stack(Image(data, "zyx")), middle(data.shape))
+    whole = data[np.isfinite(data)]
+    assert (seen.low, seen.mean, seen.high) == pytest.approx((whole.min(), whole.mean(), whole.max()), rel=1e-5)
+    assert seen.missing == 7
+    assert data[seen.place] == whole.max()
+    assert seen.side[5, 4] == whole.min()  # all of this line is missing
+    data[...] = np.nan
+    with pytest.raises(InputError, match="no finite value"):
+        project(Stack(Image(data, "zyx")), middle(data.shape))
 
 
 def test_planes(rng):

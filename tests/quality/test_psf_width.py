@@ -106,7 +106,7 @@ def test_what_cannot_be_checked_is_said():
         Deconvolver(image.shape, psf_of(1.0), device="cpu").check_psf(image[1:])
 
 
-@pytest.mark.parametrize("planes", [2, 3])
+@pytest.mark.parametrize("planes", [2, 3, 4])
 def test_a_psf_of_few_planes_can_be_asked_about(planes):
     """Where the specimen is even along z a PSF cut short along z is right."""
     image = np.repeat(recorded("nuclei", 2000)[9:10], 4, axis=0)
