@@ -24,10 +24,13 @@ from gpudecon.io.pixels import Scaled
 from gpudecon.io.pyramid import BLOCK_VOXELS
 from gpudecon.io.staging import output_format
 from gpudecon.io.store import Store, checksum
+from gpudecon.psf.psf import PSF
 from gpudecon.psf.quality_control import fwhm_um
 
 Step = TypeVar("Step", covariant=True)
 
+
+FEW_SAMPLES = 3  # of a PSF along an axis
 
 # Kinds of tasks in the order in which they are done, and what they are called where there are several.
 KINDS = {"tile": "tiles", "copy": "parts of the output", "level": "parts of the pyramid"}
@@ -177,6 +180,14 @@ def _windows(plan: Plan, restored: dict[int, Record]) -> list[tuple[float, float
     return windows
 
 
+def _widths(psf: PSF) -> list[float | None]:
+    """Full widths at half maximum in um; None along an axis of so few samples that they do not tell."""
+    if psf.voxel_um is None:
+        return []
+    widths = fwhm_um(psf.array, psf.voxel_um)
+    return [round(width, 4) if n > FEW_SAMPLES else None for width, n in zip(widths, psf.shape, strict=True)]
+
+
 def provenance(workspace: Workspace, restored: dict[int, Record]) -> dict[str, Any]:
     """What was done, with what, and how long it took: the seconds of all tiles, whoever restored them."""
     plan = workspace.plan
@@ -212,7 +223,7 @@ def provenance(workspace: Workspace, restored: dict[int, Record]) -> dict[str, A
                 "sha256": kernel.sha256,
                 "shape": list(kernel.shape),
                 "voxel_um": list(kernel.voxel_um or ()),
-                "fwhm_um": [round(width, 4) for width in fwhm_um(psf.array, psf.voxel_um)] if psf.voxel_um else [],
+                "fwhm_um": _widths(psf),
             }
             for kernel, psf in zip(plan.psfs, workspace.psfs, strict=True)
         ]

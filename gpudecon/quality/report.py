@@ -170,7 +170,7 @@ def _origin(psf: Mapping[str, Any]) -> str:
         said = f"distilled from {origin['beads']} beads"
     else:
         said = f"computed ({origin['model']})" if "model" in origin else "given as an array"
-    widths = " x ".join(f"{w:.3g}" for w in psf.get("fwhm_um", []))
+    widths = "" if None in psf.get("fwhm_um", []) else " x ".join(f"{w:.3g}" for w in psf.get("fwhm_um", []))
     return said + (f", {optics}" if optics else "") + (f", {widths} um wide at half its maximum" if widths else "")
 
 
@@ -337,7 +337,7 @@ def _psf_section(record: Mapping[str, Any]) -> list[str]:
         return []
     rows = [("", "origin", "shape", "voxel (µm)", "full width at half maximum (µm)", "SHA-256")]
     for i, psf in enumerate(record["psf"]):
-        widths = _shape([f"{w:.3f}" for w in psf.get("fwhm_um", [])])
+        widths = _shape(["?" if w is None else f"{w:.3f}" for w in psf.get("fwhm_um", [])])
         origin = _value({name: value for name, value in psf.get("origin", {}).items() if value})
         rows.append((str(i), origin, _shape(psf["shape"]), _shape(psf["voxel_um"]), widths, psf["sha256"][:16]))
     axes = "y, x" if len(record["psf"][0]["shape"]) == 2 else "z, y, x"

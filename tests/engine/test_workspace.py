@@ -6,6 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import gpudecon as gd
@@ -148,6 +149,18 @@ def test_a_folder_is_given_up_once(planned):
             assert sorted(workspace.folder.iterdir()) == sorted(
                 workspace.folder / name for name in ("lock", "out.ome.zarr", "plan.json", "psf-0000.npz", "run.json")
             )
+
+
+def test_psfs_of_an_earlier_build_have_no_origin(planned):
+    with prepare(*planned()) as workspace:
+        (path,) = workspace.folder.glob("psf-*.npz")
+        with np.load(path) as held:
+            kept = {name: held[name] for name in ("array", "voxel_um")}
+        (psf,) = workspace.psfs
+        np.savez(path, **kept)
+        (again,) = workspace.psfs
+    assert again.origin == {}
+    assert again.sha256 == psf.sha256
 
 
 def test_an_output_that_is_a_link_is_replaced(planned, tmp_path):

@@ -237,10 +237,7 @@ def test_no_tiff(tmp_path, caplog):
     assert not caplog.records
 
 
-@pytest.mark.parametrize(
-    "error",
-    [OSError(errno.EIO, "Input/output error"), PermissionError(13, "no"), TimeoutError(), ConnectionResetError()],
-)
+@pytest.mark.parametrize("error", [OSError(errno.EIO, ""), PermissionError(13, ""), TimeoutError(), ConnectionError()])
 def test_not_to_be_had(tmp_path, monkeypatch, error):
     """Which a fresh copy would not mend."""
 

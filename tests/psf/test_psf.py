@@ -61,6 +61,16 @@ def test_psf_refuses(array, message):
         gd.PSF(array)
 
 
+def test_origin_is_what_json_can_hold():
+    array, origin = np.ones((3, 3)), {"optics": {"profile": ((0.0, 1.0),)}, "beads": 3}
+    psf = gd.PSF(array, (0.1, 0.1), origin)
+    assert psf.origin == {"optics": {"profile": [[0.0, 1.0]]}, "beads": 3}
+    assert psf.sha256 == gd.PSF(array, (0.1, 0.1)).sha256
+    assert psf.radially_averaged().origin == psf.origin | {"radial_average": True}
+    with pytest.raises(InputError, match=r"origin is .*; give what JSON can hold"):
+        gd.PSF(array, None, {"size": np.float32(1)})
+
+
 def test_psf_identity_depends_on_values_and_pitch():
     a = gd.PSF(np.arange(1.0, 28).reshape(3, 3, 3), (0.2, 0.1, 0.1))
     same = gd.PSF(np.arange(1.0, 28).reshape(3, 3, 3) * 2, (0.2, 0.1, 0.1))

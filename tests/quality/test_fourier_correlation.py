@@ -151,6 +151,16 @@ def test_a_fall_among_the_coarsest_shells_is_found_there(rng, n, threshold):
     assert abs(np.median(found) - 0.9) <= 2.5 / (n * 0.1)
 
 
+@pytest.mark.parametrize(("shape", "direction"), [((64, 64), "xy"), ((16, 40, 40), "xy"), ((16, 40, 40), "z")])
+def test_noise_has_hardly_ever_a_resolution(rng, shape, direction):
+    """Its coarsest shells, of few coefficients, are above 1/7 by chance in most images."""
+    found = [
+        recording_resolution_um(*rng.normal(size=(2, *shape)), (0.1,) * len(shape), direction, threshold=0.5)
+        for _ in range(25)
+    ]
+    assert np.mean(np.isfinite(found)) <= 0.08
+
+
 def test_an_image_of_too_few_voxels_tells_no_resolution(rng):
     """6 x 6 pixels: 3 rings of at most 20 frequencies, of which the window leaves a quarter and k and -k are one."""
     first, second = rng.normal(size=(2, 6, 6))
