@@ -109,6 +109,17 @@ def test_the_true_psf_is_never_found_too_wide() -> None:
     assert {(optic, "nuclei", n) for optic in ("confocal", "light-sheet") for n in (200, 2000)} <= found
 
 
+def test_the_residual_warns_where_docs_quality_says_so() -> None:
+    rows = of_section(checked_rows(BENCH / "results" / "psf_check.jsonl"), "residual")
+    warned = [(row["name"], row["phantom"], row["photons"], row["width"]) for row in rows if row["is_warned"]]
+    seen = {("widefield", phantom, n, 1.5) for phantom in ("filaments", "beads") for n in (200, 2000)}
+    seen |= {("confocal", phantom, 2000, 1.5) for phantom in ("filaments", "beads")}
+    seen |= {("light-sheet", phantom, n, 1.5) for phantom in ("filaments", "shells", "nuclei") for n in (200, 2000)}
+    seen |= {("light-sheet", "beads", 200, 1.5)}
+    assert set(warned) == seen
+    assert [case for case in seen if warned.count(case) < 2] == [("light-sheet", "nuclei", 200, 1.5)]
+
+
 def test_the_committed_quality_rows_show_what_is_claimed() -> None:
     """Every method in every case; stop="auto" near the best and no worse than the image; TV at the fewest photons; the
     hollow bars better and sooner than by other programs.
