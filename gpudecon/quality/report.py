@@ -225,7 +225,7 @@ def _img(values: NDArray[np.float32], height: float, words: str) -> str:
 
     low, high = np.percentile(values, RANGE)
     index = np.clip((values - low) / max(high - low, 1e-30) * 255, 0, 255).astype(np.uint8)
-    picture = Picture.fromarray(index, "P")  # a third of the size that colours of each pixel take
+    picture = Picture.fromarray(index)  # with a palette, a third of the size that colours of each pixel take
     picture.putpalette((colormaps["inferno"](range(256), bytes=True)[:, :3]).tobytes())
     held = io.BytesIO()
     picture.save(held, "png")
