@@ -126,9 +126,12 @@ class RichardsonLucy:
 
     def reach(self, spread: Spread) -> float:
         """See `Method`."""
-        if self.acceleration == "none" and self.back_projector == "matched":
+        if self.tv:  # flat regions grow together over long distances
+            reach = 13.0 * spread.radius
+        elif self.acceleration == "none" and self.back_projector == "matched":
             return 7.0 * spread.radius
-        reach = 10.0 * spread.radius
+        else:
+            reach = 10.0 * spread.radius
         if self.back_projector != "omw":
             return reach
         alpha = LEAST_ALPHA if isinstance(self.alpha, str) else self.alpha
