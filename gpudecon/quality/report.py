@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import html
 import io
 import json
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from gpudecon.errors import InputError
 from gpudecon.image import Image
-from gpudecon.methods import METHODS
+from gpudecon.quality.methods_text import in_words, methods_text
 from gpudecon.quality.projection import Box, Projection, Stack, middle, project
 
 WIDTH = 400  # pixels of a picture on the page
@@ -96,82 +95,6 @@ def check_source(source: Image, output: Image) -> None:
                 f"The input has {source.sizes[axis]} {name}, and number {max(settings[name])} of them was restored; "
                 "give the image that the output was made of."
             )
-
-
-def methods_text(output: Image) -> str:
-    """What was done, in sentences that a paper can take over."""
-    record = output.provenance
-    settings, found = record["settings"], record.get("found", [])
-    name = record["method"]
-    options = _chosen(name, record["options"])
-    said = f"{record['source']} was restored with gpudecon {record['version']} by {_called(name)}"
-    if output.voxel_um is not None:
-        sizes = " x ".join(f"{v:g}" for v in output.voxel_um)
-        said += f" on voxels of {sizes} um ({', '.join(output.spatial_axes)})"
-    if record.get("stopped"):
-        counts = sorted({stop["iterations"] for stop in record["stopped"]})
-        span = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        said += f", {span} iterations, chosen by held-out photo-electrons"
-    elif "iterations" in record["options"]:
-        said += f", {record['options']['iterations']} iterations"
-    said += f" ({', '.join(f'{option} {value}' for option, value in options.items())})." if options else "."
-    if record.get("psf"):
-        edges = {
-            "extend": "with light from outside the frame estimated",
-            "reflect": "with the image mirrored at its faces",
-            "periodic": "with the image taken as periodic",
-        }
-        if "iterations" not in record["options"]:  # direct filters know no outside
-            edges["extend"] = "with the image continued by its mirror image, which fades"
-        origins = "; and ".join(dict.fromkeys(_origin(psf) for psf in record["psf"]))
-        said += f" The point spread function was {origins}. Edges: {edges[settings['edges']]}."
-    levels = [entry["background"] for entry in found if "background" in entry]
-    if settings["background"] == "auto" and levels:
-        span = f"{min(levels):.4g}" if min(levels) == max(levels) else f"{min(levels):.4g} to {max(levels):.4g}"
-        said += f" The background, {span} grey values, was estimated from the image."
-    elif settings["background"]:
-        said += f" The background was {settings['background']} grey values."
-    if settings["camera"]:
-        camera = settings["camera"]
-        said += (
-            f" The camera's offset was {camera['offset']:g}, its gain {camera['gain']:g} grey values per "
-            f"photo-electron, its read noise {camera['read_noise']:g} electrons."
-        )
-    if "intensity" in record:
-        return said + " Intensities are stored in 16 bits with one scale for all, which the file records."
-    return said + " Intensities were neither clipped nor rescaled."
-
-
-def _called(name: str) -> str:
-    """The method as its class calls it, with its source."""
-    described = " ".join((METHODS[name].__doc__ or name).partition("\n\n")[0].split()) if name in METHODS else name
-    return described.rstrip(":.")
-
-
-def _chosen(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that are not the method's defaults, the number of iterations apart."""
-    if name not in METHODS:  # of another version
-        return dict(options)
-    defaults = {field.name: field.default for field in dataclasses.fields(METHODS[name])}
-    return {
-        option: value
-        for option, value in options.items()
-        if option != "iterations" and value != defaults.get(option, dataclasses.MISSING)
-    }
-
-
-def _origin(psf: Mapping[str, Any]) -> str:
-    """What a PSF was made of, and its widths."""
-    origin = psf.get("origin", {})
-    optics = ", ".join(f"{name} {_value(value)}" for name, value in (origin.get("optics") or {}).items())
-    if "file" in origin:
-        said = f"read from {origin['file']}" + (f" ({origin['command']})" if "command" in origin else "")
-    elif "beads" in origin:
-        said = f"distilled from {origin['beads']} beads"
-    else:
-        said = f"computed ({origin['model']})" if "model" in origin else "given as an array"
-    widths = "" if None in psf.get("fwhm_um", []) else " x ".join(f"{w:.3g}" for w in psf.get("fwhm_um", []))
-    return said + (f", {optics}" if optics else "") + (f", {widths} um wide at half its maximum" if widths else "")
 
 
 def _channels(output: Image, source: Image | None, others: Mapping[str, Image]) -> Iterable[str]:
@@ -309,8 +232,8 @@ def _settings(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Names and values, one after the other."""
     plan = record["plan"]
     rows = [("method", str(record["method"]))]
-    rows += [(name.replace("_", " "), _value(value)) for name, value in record["options"].items()]
-    rows += [(name, _value(value)) for name, value in record["settings"].items() if value is not None]
+    rows += [(name.replace("_", " "), in_words(value)) for name, value in record["options"].items()]
+    rows += [(name, in_words(value)) for name, value in record["settings"].items() if value is not None]
     for stop in record.get("stopped", []):
         rows.append((f"iterations, channel {stop['channel']}, time point {stop['timepoint']}", str(stop["iterations"])))
     for entry in record.get("found", []):
@@ -326,7 +249,7 @@ def _settings(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows += [
         ("tiles", f"{plan['tiles']} of {_shape(plan['tile'])} voxels, halo {_shape(plan['halo'])}"),
         ("transformed", f"{_shape(plan['padded_shape'])} voxels"),
-        ("device", _value(record["device"])),
+        ("device", in_words(record["device"])),
         ("seconds", f"{record['seconds']:g} of all tiles"),
     ]
     return rows
@@ -338,18 +261,10 @@ def _psf_section(record: Mapping[str, Any]) -> list[str]:
     rows = [("", "origin", "shape", "voxel (µm)", "full width at half maximum (µm)", "SHA-256")]
     for i, psf in enumerate(record["psf"]):
         widths = _shape(["?" if w is None else f"{w:.3f}" for w in psf.get("fwhm_um", [])])
-        origin = _value({name: value for name, value in psf.get("origin", {}).items() if value})
+        origin = in_words({name: value for name, value in psf.get("origin", {}).items() if value})
         rows.append((str(i), origin, _shape(psf["shape"]), _shape(psf["voxel_um"]), widths, psf["sha256"][:16]))
     axes = "y, x" if len(record["psf"][0]["shape"]) == 2 else "z, y, x"
     return ["<h2>Point spread function</h2>", f"<p class=small>Axes are {axes}.</p>", _table(rows)]
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_value(entry)}" for name, entry in value.items())
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) if len(value) <= 12 else f"{value[0]}, {value[1]}, ..., {value[-1]}"
-    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
 
 
 def _shape(numbers: Sequence[Any]) -> str:

@@ -98,59 +98,59 @@ def test_a_run_with_its_report(cli, specimen, output):
     assert json.loads(record) == json.loads(json.dumps(restored.provenance))
 
 
-def test_values_of_16_bits_are_those_that_they_stand_for(cli, specimen):
-    cli(RESTORE)
+def test_values_of_16_bits_are_those_that_they_stand_for(cli, here, specimen):
+    here(RESTORE)
     whole = np.asarray(cli.read().data)
-    cli(RESTORE.replace("out.", "small.") + " --dtype uint16 --report")
+    here(RESTORE.replace("out.", "small.") + " --dtype uint16 --report")
     scale = cli.read("small.ome.zarr").provenance["intensity"]["scale"]
     check(Page(cli.folder / "small.report.html"), specimen, whole, rounding=scale / 2)
 
 
-def test_the_report_of_an_earlier_output(cli, specimen):
-    cli(RESTORE)
-    cli("report out.ome.zarr")
+def test_the_report_of_an_earlier_output(cli, here, specimen):
+    here(RESTORE)
+    here("report out.ome.zarr")
     first = (cli.folder / "out.report.html").read_bytes()
     check(Page(cli.folder / "out.report.html"), specimen, np.asarray(cli.read().data))
-    assert "exists" in cli("report out.ome.zarr", status=2).stderr
+    assert "exists" in here("report out.ome.zarr", status=2).stderr
     assert (cli.folder / "out.report.html").read_bytes() == first
     shutil.move(cli.folder / "in.ome.tif", cli.folder / "elsewhere.ome.tif")
-    assert "give --input" in cli("report out.ome.zarr -o alone.html").stderr
+    assert "give --input" in here("report out.ome.zarr -o alone.html").stderr
     assert {words.split(",")[0] for words in Page(cli.folder / "alone.html").pictures} == {"restored"}
     gd.write(cli.folder / "in.ome.tif", gd.Image(np.ones((3, 4, 5), np.uint8), "zyx"))  # of the same name, another one
-    assert "give --input" in cli("report out.ome.zarr -o alone.html --overwrite").stderr
-    cli("report out.ome.zarr --overwrite --input elsewhere.ome.tif")
+    assert "give --input" in here("report out.ome.zarr -o alone.html --overwrite").stderr
+    here("report out.ome.zarr --overwrite --input elsewhere.ome.tif")
     assert (cli.folder / "out.report.html").read_bytes() == first
 
 
 @pytest.mark.usefixtures("specimen")
-def test_what_cannot_be_reported(cli):
-    assert "no record of a restoration" in cli("report in.ome.tif", status=2).stderr
-    cli(RESTORE)
-    assert "stacks of shape (7, 7, 7)" in cli("report out.ome.zarr --input psf.ome.tif", status=2).stderr
+def test_what_cannot_be_reported(cli, here):
+    assert "no record of a restoration" in here("report in.ome.tif", status=2).stderr
+    here(RESTORE)
+    assert "stacks of shape (7, 7, 7)" in here("report out.ome.zarr --input psf.ome.tif", status=2).stderr
     gd.write(cli.folder / "one.ome.tif", gd.Image(np.ones((11, 24, 33), np.uint8), "zyx"))
-    assert "has 1 channels" in cli("report out.ome.zarr --input one.ome.tif", status=2).stderr
-    assert "ends in .html" in cli("report out.ome.zarr -o in.ome.tif --overwrite", status=2).stderr
-    assert "its folder is not there" in cli("report out.ome.zarr -o no/page.html", status=2).stderr
+    assert "has 1 channels" in here("report out.ome.zarr --input one.ome.tif", status=2).stderr
+    assert "ends in .html" in here("report out.ome.zarr -o in.ome.tif --overwrite", status=2).stderr
+    assert "its folder is not there" in here("report out.ome.zarr -o no/page.html", status=2).stderr
     (cli.folder / "kept.report.html").write_text("mine")
-    said = cli(RESTORE.replace("out.", "kept.") + " --report", status=2).stderr
+    said = here(RESTORE.replace("out.", "kept.") + " --report", status=2).stderr
     assert "kept.report.html exists" in said
     assert not (cli.folder / "kept.ome.zarr").exists()  # refused before the work
     assert (cli.folder / "kept.report.html").read_text() == "mine"
 
 
-def test_direct_filters_know_no_outside(here, cli, specimen):
+def test_direct_filters_know_no_outside(cli, here, specimen):
     here("run in.ome.tif -o out.ome.zarr --psf psf.ome.tif --device cpu --method wiener --report")
     page = Page(cli.folder / "out.report.html")
     assert "continued by its mirror image" in page.words
     assert "light from outside" not in page.words
 
 
-def test_every_warning_is_on_the_page(cli, run_line):
+def test_every_warning_is_on_the_page(cli, here, run_line):
     (cli.folder / "psf.tif").unlink()
     z, y, x = np.indices((7, 9, 9))  # on a background, off its centre: both are mended, and said
     spot = 1000 * np.exp(-((z - 4) ** 2 + (y - 4) ** 2 + (x - 5) ** 2) / 3) + 100
     gd.write(cli.folder / "psf.tif", gd.Image(spot.astype(np.uint16), "zyx"))
-    cli(run_line + " --report")
+    here(run_line + " --report")
     page, said = Page(cli.folder / "out.report.html"), cli.read().provenance["warnings"]
     assert said
     above = page.words.partition("The record in the file")[0]
