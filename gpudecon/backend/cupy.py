@@ -7,6 +7,7 @@ share one work area: CuPy's own functions would copy the input of every inverse 
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -179,8 +180,10 @@ class CupyFFT:
             return area[0]
 
         with cupy.cuda.using_allocator(shared):
-            self._forward = cufft.PlanNd(lengths, real, 1, 0, spectrum, 1, 0, cufft.CUFFT_R2C, 1, "C", last, half)
-            self._inverse = cufft.PlanNd(lengths, spectrum, 1, 0, real, 1, 0, cufft.CUFFT_C2R, 1, "C", last, nx)
+            # cuFFT 12 refuses a distance of 0 between transforms, also where there is but one
+            of_real, of_spectrum = (real, 1, math.prod(real)), (spectrum, 1, math.prod(spectrum))
+            self._forward = cufft.PlanNd(lengths, *of_real, *of_spectrum, cufft.CUFFT_R2C, 1, "C", last, half)
+            self._inverse = cufft.PlanNd(lengths, *of_spectrum, *of_real, cufft.CUFFT_C2R, 1, "C", last, nx)
 
     def empty(self) -> tuple[Array, Array]:
         nz, ny, nx = self.shape

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpudecon.backend import Array
 from gpudecon.errors import InputError
@@ -19,7 +20,8 @@ SHARE_OF_SIDE = 0.5  # of the image's shorter lateral side: length "auto"
 # tells of its noise, not of the light.
 SMOOTHING = 0.2
 DARKEST = 0.01  # of the mean: light below it is not told from none
-MARGIN = 8.0  # standard deviations of the low-pass that the image is continued by
+
+Real = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -87,47 +89,41 @@ class Homomorphic:
         yield light
 
     def _illumination(self, problem: Problem, light: Array, mean: float) -> Array:
-        """The logarithm of the illumination (y, x) relative to its geometric mean."""
-        xp = problem.backend.xp
+        """The logarithm of the illumination (y, x) relative to its geometric mean.
+
+        Of one plane, and so found on the host: the same on every device.
+        """
+        sizes = problem.voxel_um[1:]
         _, ny, nx = problem.image.shape
-        _, dy, dx = problem.voxel_um
-        length = SHARE_OF_SIDE * min(ny * dy, nx * dx) if self.length_um == "auto" else self.length_um
-        profile = (light.mean(axis=0, dtype=np.float64) / mean).astype(np.float32)[None]
-        smooth = _low_passed(problem, profile, SMOOTHING * length)
-        logarithm = xp.log(xp.maximum(smooth, np.float32(DARKEST)))
-        trend = _quadratic(problem, logarithm[0])
-        rest = _low_passed(problem, logarithm - trend, math.sqrt(1 - SMOOTHING**2) * length)[0]
-        return trend + rest
+        length = SHARE_OF_SIDE * min(ny * sizes[0], nx * sizes[1]) if self.length_um == "auto" else self.length_um
+        profile = problem.backend.download(light.mean(axis=0, dtype=np.float64)) / mean
+        logarithm = np.log(np.maximum(_low_passed(profile, sizes, SMOOTHING * length), DARKEST))
+        trend = _quadratic(logarithm)
+        trend += _low_passed(logarithm - trend, sizes, math.sqrt(1 - SMOOTHING**2) * length)
+        return problem.backend.upload(trend.astype(np.float32))
 
 
-def _quadratic(problem: Problem, plane: Array) -> Array:
+def _quadratic(plane: Real) -> Real:
     """The polynomial of second degree in y and x that fits ``plane`` (y, x) best."""
-    ny, nx = plane.shape
-    y, x = (np.linspace(-1, 1, n) if n > 1 else np.zeros(1) for n in (ny, nx))
+    y, x = (np.linspace(-1, 1, n) if n > 1 else np.zeros(1) for n in plane.shape)
     terms = [np.outer(y**i, x**j).ravel() for i in range(3) for j in range(3 - i)]
     basis = np.stack(terms)
-    values = problem.backend.download(plane).astype(np.float64).ravel()
     # least norm: along an axis of one or two samples the terms are not independent
-    coefficients = np.linalg.lstsq(basis @ basis.T, basis @ values, rcond=1e-10)[0]
-    return problem.backend.upload((coefficients @ basis).reshape(ny, nx).astype(np.float32))
+    coefficients = np.linalg.lstsq(basis @ basis.T, basis @ plane.ravel(), rcond=1e-10)[0]
+    fitted: Real = (coefficients @ basis).reshape(plane.shape)
+    return fitted
 
 
-def _low_passed(problem: Problem, plane: Array, length: float) -> Array:
-    """``plane`` (1, y, x) times exp(-(|k| length)^2 / 2) in frequency, its edges continued by the mirror image."""
-    backend = problem.backend
-    sizes = problem.voxel_um[1:]
-    margins = (math.ceil(MARGIN * length / (2 * math.pi * v)) for v in sizes)
-    # more than the image and its mirror image brings nothing new
-    least = (1, *(n + min(margin, n) for n, margin in zip(plane.shape[1:], margins, strict=True)))
-    domain = backend.padded_shape(least)
-    shape = (1, domain[1], domain[2])
-    fft = backend.plan(shape)
-    spectrum, work = fft.empty()
-    backend.ops.load_extended(work, plane)
-    fft.forward(work, spectrum)
-    ky, kx = np.fft.fftfreq(shape[1], sizes[0]), np.fft.rfftfreq(shape[2], sizes[1])
-    along_y, along_x = (np.exp(-((k * length) ** 2) / 2).astype(np.float32) for k in (ky, kx))
-    spectrum *= backend.upload(along_y)[:, None] / np.float32(shape[1] * shape[2])
-    spectrum *= backend.upload(along_x)
-    fft.inverse(spectrum, work)
-    return work[:, : plane.shape[1], : plane.shape[2]].copy()
+def _low_passed(plane: Real, sizes: tuple[float, float], length: float) -> Real:
+    """``plane`` (y, x) times exp(-(|k| length)^2 / 2) in frequency, its edges continued by the mirror image.
+
+    That continuation is even about the faces, so that its Fourier series is the cosine transform.
+    """
+    from scipy import fft
+
+    coefficients = fft.dctn(plane, norm="ortho")
+    for axis, (n, size) in enumerate(zip(plane.shape, sizes, strict=True)):
+        k = np.arange(n) / (2 * n * size)
+        coefficients *= np.exp(-((k * length) ** 2) / 2).reshape((-1, 1) if axis == 0 else (1, -1))
+    passed: Real = fft.idctn(coefficients, norm="ortho", overwrite_x=True)
+    return passed
