@@ -191,7 +191,7 @@ def test_the_result_is_nearer_to_the_truth_than_the_image(filaments, method):
     assert nrmse(restored, truth) < best * nrmse(image, truth)
 
 
-@pytest.mark.filterwarnings("ignore:The stack has 3 planes")
+@pytest.mark.filterwarnings("ignore:The stack has 3 planes", "ignore:Too little of the image stands out")
 @pytest.mark.gpu
 @pytest.mark.parametrize("edges", EDGES)
 @pytest.mark.parametrize(("shape", "psf_shape"), SHAPES)
@@ -204,7 +204,8 @@ def test_the_result_is_nearer_to_the_truth_than_the_image(filaments, method):
         ("inverse", {}), ("inverse", {"below": "zero"}),
         ("wiener", {"noise_to_signal": 0.01}), ("wiener", {"noise_to_signal": "spectrum"}),
         ("cls", {"gamma": 0.01}), ("cls", {"gamma": "gcv"}), ("landweber", {}), ("gold", {}),
-        ("ictm", {"gamma": 0.01}), ("fista_tv", {"weight": 0.01}), ("tv", {"weight": 0.01}),
+        # conjugate directions that are cut off at 0 multiply rounding errors: three iterations
+        ("ictm", {"gamma": 0.01, "iterations": 3}), ("fista_tv", {"weight": 0.01}), ("tv", {"weight": 0.01}),
         ("median", {}), ("median", {"threshold": 0.0}), ("homomorphic", {}),
     ],
 )  # fmt: skip
