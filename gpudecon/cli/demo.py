@@ -86,10 +86,10 @@ def act(args: argparse.Namespace) -> int:
     with Progress() as progress:
         record = run(job, plan_job(job, files["restored"]), overwrite=args.overwrite, progress=progress).record
 
-    stacks = {name: read(files[name]).volume() for name in ("raw", "restored", "truth")}
+    images = {name: read(path) for name, path in files.items()}
+    stacks = {name: image.volume() for name, image in images.items()}
     save_projections(picture, stacks, VOXEL_UM)
     table = _table(stacks)
-    images = {name: read(path) for name, path in files.items()}
     write_report(page, images["restored"], images["raw"], {"truth": images["truth"]}, table)
     print(table)
     print(

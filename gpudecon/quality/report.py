@@ -238,11 +238,7 @@ def _settings(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append((f"iterations, channel {stop['channel']}, time point {stop['timepoint']}", str(stop["iterations"])))
     for entry in record.get("found", []):
         where = ", ".join(f"{name} {entry[name]}" for name in ("channel", "timepoint") if name in entry)
-        rows += [
-            (f"{name}, {where}", f"{value:.5g}")
-            for name, value in entry.items()
-            if isinstance(value, float) and name not in ("channel", "timepoint")
-        ]
+        rows += [(f"{name}, {where}", f"{value:.5g}") for name, value in entry.items() if isinstance(value, float)]
     if "intensity" in record:
         scale = record["intensity"]
         rows.append(("value", f"stored number x {scale['scale']:.6g} + {scale['offset']:.6g}"))

@@ -181,6 +181,7 @@ def test_spinning_disk_illuminates_with_the_light_that_reaches_each_depth():
     for depth in depths:
         mean = illumination(np.zeros(1), depth, position, position).mean()
         assert_allclose(mean, excitation.energy(depth), rtol=1e-10)
+    assert excitation.energy(5.0) < 0.7 * excitation.energy(0.0)  # else any depth would do above
 
 
 def test_spinning_disk_without_crosstalk_is_confocal_like():
